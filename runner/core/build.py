@@ -1,0 +1,57 @@
+"""The only call to `hydra.utils.instantiate`: from a node of the config to the object it describes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from runner.core.errors import ConfigError
+
+_META = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+
+
+def build(node: DictConfig | Mapping[str, Any], key: str, **extra: Any) -> Any:
+    """The object of a config node with a `_target_`; `key` is the node's place in the config, for messages.
+
+    Errors: `ConfigError` when a key is not one of the target's, or when the target itself refuses a value.
+    """
+    container = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
+    _check_keys(container, key, set(extra))
+    try:
+        return instantiate(container, **extra, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, ConfigError):
+            raise cause from None
+        if isinstance(cause, TypeError):
+            raise ConfigError(f"{key}: {cause}") from error
+        raise
+
+
+def _check_keys(node: Any, key: str, extra: set[str]) -> None:
+    """Refuse keys that the target does not take, before it is called; nested targets too."""
+    if isinstance(node, list):
+        for index, item in enumerate(node):
+            _check_keys(item, f"{key}.{index}", set())
+    if not isinstance(node, dict):
+        return
+    if "_target_" in node:
+        parameters = inspect.signature(_locate(str(node["_target_"]), key)).parameters
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            allowed = set(parameters) - extra
+            for name in sorted(set(node) - _META - allowed):
+                raise ConfigError.choice(f"{key}.{name}", node[name], [f"{key}.{item}" for item in allowed])
+    for name, item in node.items():
+        _check_keys(item, f"{key}.{name}", set())
+
+
+def _locate(target: str, key: str) -> Any:
+    try:
+        return get_object(target)
+    except Exception as error:
+        raise ConfigError(f"{key}._target_={target}: cannot be imported ({error})") from error

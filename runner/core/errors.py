@@ -1,0 +1,53 @@
+"""Errors that a user can mend: one clear line that names the key and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+
+class ConfigError(ValueError):
+    """Bad input, found before any work starts. The message names the key, its value and what would be allowed."""
+
+    @classmethod
+    def choice(cls, key: str, value: object, allowed: Iterable[object]) -> ConfigError:
+        """Refuse a value outside a closed set, and suggest the nearest allowed one."""
+        names = sorted(str(name) for name in allowed)
+        close = difflib.get_close_matches(str(value), names, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return cls(f"{key}={value}: allowed are {', '.join(names) or 'none'}{hint}")
+
+
+class StoreError(RuntimeError):
+    """The store holds something that cannot be used (a newer version, a torn or foreign file)."""
+
+
+def require(condition: bool, key: str, value: object, allowed: str) -> None:
+    """Raise `ConfigError` for a key out of range; `allowed` says what would be accepted."""
+    if not condition:
+        raise ConfigError(f"{key}={value}: must be {allowed}")
+
+
+def one_line(error: BaseException) -> str:
+    """What a user should read of an error from Hydra, OmegaConf or this project: one line, with the allowed values."""
+    cause = error.__cause__
+    for candidate in (cause, error):
+        if isinstance(candidate, OmegaConfBaseException) and "not in struct" in str(candidate):
+            return _unknown_key(candidate)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, HydraException) and cause is not None and str(cause) not in str(error):
+        lines += [line.strip() for line in str(cause).splitlines()[:1]]
+    return " ".join(lines)
+
+
+def _unknown_key(error: OmegaConfBaseException) -> str:
+    parent = error.parent_node
+    allowed = [str(key) for key in parent] if isinstance(parent, Iterable) else []
+    name = str(error.full_key or error.key)
+    visible = [key for key in allowed if not key.startswith("_")]
+    close = difflib.get_close_matches(str(error.key), visible, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return f"{name}: no such key; allowed here are {', '.join(visible) or 'none'}{hint}"

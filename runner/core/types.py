@@ -1,0 +1,118 @@
+"""The contracts between the parts: what a model, an attribution, a metric, an attack and a defense are.
+
+Shapes: images (N, C, H, W) float32 in [0, 1]; targets and labels (N,) int64; maps (N, H, W) after reduction;
+keys (N,) int64, the counter-based random keys of `runner.core.rng`, one an example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Direction = Literal["higher", "lower"]
+Norm = Literal["l2", "linf"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+
+Explain = Callable[["nn.Module", "Tensor", "Tensor", "Tensor"], "Tensor"]
+"""(model, images, targets, keys) -> reduced map (N, H, W), differentiable in the images."""
+
+Twin = Callable[[float], "nn.Module"]
+"""beta -> the model with every ReLU replaced by softplus of that beta, sharing the weights."""
+
+
+@runtime_checkable
+class Attribution(Protocol):
+    """(model, images, targets, keys) -> map (N, C, H, W), differentiable in the images when called with grad enabled."""
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the map depends on `keys`."""
+
+    def __call__(self, model: nn.Module, images: Tensor, targets: Tensor, keys: Tensor) -> Tensor:
+        """The attribution of `targets` for `images`."""
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """(reference maps, other maps), each (N, H, W) -> (N,). `direction` says which end is the more robust one."""
+
+    @property
+    def direction(self) -> Direction:
+        """`higher` or `lower`: which values mean a more robust attribution."""
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest possible value."""
+
+    @property
+    def unit(self) -> str:
+        """Unit for axis labels; empty for pure numbers."""
+
+    def __call__(self, reference: Tensor, other: Tensor) -> Tensor:
+        """One value an example."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything that an attack may use on one chunk of examples; an attack sees nothing else."""
+
+    model: nn.Module
+    twin: Twin
+    explain: Explain
+    harm: Callable[[Tensor, Tensor], Tensor]
+    """(reference maps, maps) -> (N,), larger is worse for the attribution: the measure that decides what is kept."""
+    images: Tensor
+    targets: Tensor
+    """The classes predicted on the clean images: explained, and to be preserved."""
+    partners: Tensor
+    """Another test image for each example: where targeted attacks take their target map from."""
+    keys: Tensor
+    """Random keys of the attack, (N,); streams of them come from `runner.core.rng.fold`."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The most harmful label-preserving images found so far. `harm` starts at the clean image's own."""
+
+    images: Tensor
+    harm: Tensor
+    found: Tensor
+    """(N,) bool: whether anything other than the clean image was ever kept."""
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """A search inside a ball: `start` scores the clean images, `search` improves on what smaller balls gave."""
+
+    @property
+    def order(self) -> int:
+        """Order of derivatives it takes through the model: 0 (none), 1, or 2 (gradients of an attribution)."""
+
+    def start(self, problem: Problem) -> Best:
+        """The clean images as the first best."""
+
+    def search(self, problem: Problem, epsilon: float, norm: Norm, best: Best) -> Best:
+        """The best inside the ball of `epsilon`, never less harmful than `best` (which lies inside a smaller ball)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch. `keys` (N,) are fresh each step and depend on (seed, epoch, example) alone."""
+
+    images: Tensor
+    labels: Tensor
+    keys: Tensor
+    progress: float
+    """Share of the training that is done, in [0, 1]: what warm-ups and ramps read."""
+
+
+@runtime_checkable
+class Defense(Protocol):
+    """How a model is trained: a loss for a batch, and named scalars to log (`penalty`, `adversarial_loss`, ...)."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Scalar loss with gradients in the parameters, and detached scalars."""
