@@ -1,0 +1,121 @@
+"""Gradient attacks on an attribution: second-order gradients through a softplus twin, judged on the true model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from runner.attacks.engine import ProjectedGradient
+from runner.attacks.judge import Judge, merge, reference_maps
+from runner.attacks.objectives import Bound, Objective, Original
+from runner.core import rng
+from runner.core.errors import ConfigError, require
+from runner.core.types import Best, Norm, Problem
+
+
+@dataclass(frozen=True)
+class GradientAttack:
+    """Raise `objective` by projected gradient ascent and keep the iterate that `measure` calls most harmful.
+
+    The epsilon grid is walked from its smallest budget to its largest. Each search begins at the best image of the smaller
+    budget, which is feasible in the larger, and never returns less than it; further restarts begin at random points.
+
+    `measure`: a metric's name, or `objective` for the objective's own value on the true model. `keep`: `best` iterate by
+    that measure, or the `last` that preserves the label (the released notebooks of Wang et al. 2020).
+    `beta`, `beta_end`: softplus strength of the twin, fixed or growing geometrically over the steps (Dombrowski et al.
+    2019: 10 to 100); `beta: null` attacks the model itself, which needs a model with a second derivative.
+    `draws`: for stochastic attributions, `fresh` noise at each step (expectation over the noise) or `common` noise.
+    """
+
+    objective: Objective
+    measure: str
+    steps: int = 50
+    step_size: float | None = None
+    restarts: int = 1
+    random_start: bool = False
+    update: Literal["normalised", "adam"] = "normalised"
+    keep: Literal["best", "last"] = "best"
+    draws: Literal["fresh", "common"] = "fresh"
+    beta: float | None = 10.0
+    beta_end: float | None = None
+    order: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        self._engine(self.random_start)
+        require(self.restarts >= 1, "attack.restarts", self.restarts, "at least 1")
+        require(self.beta is None or self.beta > 0, "attack.beta", self.beta, "above 0, or null")
+        require(self.beta_end is None or self.beta_end > 0, "attack.beta_end", self.beta_end, "above 0, or null")
+        require(self.beta_end is None or self.beta is not None, "attack.beta_end", self.beta_end, "null when attack.beta is")
+        if self.keep not in ("best", "last"):
+            raise ConfigError.choice("attack.keep", self.keep, ("best", "last"))
+        if self.draws not in ("fresh", "common"):
+            raise ConfigError.choice("attack.draws", self.draws, ("fresh", "common"))
+
+    def start(self, problem: Problem) -> Best:
+        """The clean images, scored."""
+        return self._judge(problem).start()
+
+    def search(self, problem: Problem, epsilon: float, norm: Norm, best: Best) -> Best:
+        """The most harmful images inside the ball: those of all restarts, and `best` itself."""
+        judge, raise_this = self._judge(problem), self._ascent(problem)
+        for restart in range(self.restarts):
+            engine = self._engine(self.random_start or restart > 0)
+            found = _Kept(judge, best if self.keep == "best" else replace(best, found=torch.zeros_like(best.found)), self.keep)
+            keys = rng.fold(problem.keys, restart)
+            engine(lambda images, step: raise_this(images, step, keys), problem.images, epsilon, norm, keys, best.images, found)  # noqa: B023
+            best = merge(best, found.best, found.best.found & (found.best.harm > best.harm))
+        return best
+
+    def betas(self) -> list[float | None]:
+        """Softplus strength of the twin at each step; None where the model itself is used."""
+        if self.beta is None:
+            return [None] * self.steps
+        growth = (self.beta_end or self.beta) / self.beta
+        return [self.beta * growth ** (step / max(self.steps - 1, 1)) for step in range(self.steps)]
+
+    def _engine(self, random_start: bool) -> ProjectedGradient:
+        return ProjectedGradient(self.steps, self.step_size, random_start, self.update)
+
+    def _judge(self, problem: Problem) -> Judge:
+        reference = reference_maps(problem)
+        if self.measure == "objective":
+            return Judge(problem, self._bind(problem, problem.model, reference))
+        return Judge(problem, lambda maps, probabilities: problem.harm(reference, maps))
+
+    def _bind(self, problem: Problem, network: nn.Module, maps: Tensor) -> Bound:
+        with torch.no_grad():
+            probabilities = network(problem.images).softmax(dim=1)
+
+        def partner_maps() -> Tensor:
+            with torch.no_grad():
+                classes = network(problem.partners).argmax(dim=1)
+            return problem.explain(network, problem.partners, classes, problem.keys).detach()
+
+        return self.objective.bind(Original(maps, probabilities, partner_maps))
+
+    def _ascent(self, problem: Problem) -> Callable[[Tensor, int, Tensor], Tensor]:
+        """(images, step, keys) -> (N,): the objective on the twin of that step, under that step's noise."""
+        networks = [problem.model if beta is None else problem.twin(beta) for beta in self.betas()]
+        first = networks[0]
+        bound = self._bind(problem, first, problem.explain(first, problem.images, problem.targets, problem.keys).detach())
+
+        def value(images: Tensor, step: int, keys: Tensor) -> Tensor:
+            noise = keys if self.draws == "common" else rng.fold(keys, step + 1)
+            probabilities = networks[step](images).softmax(dim=1)
+            return bound(problem.explain(networks[step], images, problem.targets, noise), probabilities)
+
+        return value
+
+
+class _Kept:
+    """Remembers, over the iterates of one ascent, what is to be kept."""
+
+    def __init__(self, judge: Judge, best: Best, keep: str) -> None:
+        self.best, self._update = best, judge.better if keep == "best" else judge.latest
+
+    def __call__(self, images: Tensor) -> None:
+        self.best = self._update(self.best, images)

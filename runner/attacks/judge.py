@@ -1,0 +1,65 @@
+"""Which iterate is kept: the true model decides, never the twin that the gradients came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from runner.core import rng
+from runner.core.types import Best, Problem
+
+Score = Callable[[Tensor, Tensor], Tensor]
+"""(maps (N, H, W), probabilities (N, K)) of the true model -> harm (N,), larger is worse for the attribution."""
+
+_JUDGE_STREAM = 1_000_003
+"""The judge's own noise: the same draws for every iterate and budget, so that its curve is monotone."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Scores candidates on the true model and keeps the most harmful that preserves the predicted label."""
+
+    problem: Problem
+    score: Score
+
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Harm (N,) and whether the predicted class is still the clean one (N,)."""
+        problem = self.problem
+        with torch.no_grad():
+            logits = problem.model(images)
+        maps = problem.explain(problem.model, images, problem.targets, rng.fold(problem.keys, _JUDGE_STREAM)).detach()
+        return self.score(maps, logits.softmax(dim=1)), logits.argmax(dim=1) == problem.targets
+
+    def start(self) -> Best:
+        """The clean images, with nothing found yet."""
+        harm, _ = self.look(self.problem.images)
+        return Best(self.problem.images, harm, torch.zeros_like(harm, dtype=torch.bool))
+
+    def better(self, best: Best, images: Tensor) -> Best:
+        """`best`, with every example replaced whose candidate is more harmful and keeps its label."""
+        harm, kept = self.look(images)
+        return merge(best, Best(images, harm, kept), kept & (harm > best.harm))
+
+    def latest(self, best: Best, images: Tensor) -> Best:
+        """`best`, with every example replaced whose candidate keeps its label, more harmful or not."""
+        harm, kept = self.look(images)
+        return merge(best, Best(images, harm, kept), kept)
+
+
+def reference_maps(problem: Problem) -> Tensor:
+    """Maps (N, H, W) of the clean images under the judge's draws: what candidates are compared with."""
+    keys = rng.fold(problem.keys, _JUDGE_STREAM)
+    return problem.explain(problem.model, problem.images, problem.targets, keys).detach()
+
+
+def merge(best: Best, other: Best, take: Tensor) -> Best:
+    """Example by example, `other` where `take` (N,) says so, else `best`."""
+    pick = take.reshape(-1, *([1] * (best.images.dim() - 1)))
+    return Best(
+        images=torch.where(pick, other.images, best.images),
+        harm=torch.where(take, other.harm, best.harm),
+        found=best.found | take,
+    )

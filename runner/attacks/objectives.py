@@ -1,0 +1,119 @@
+"""What a gradient attack raises: values (N,) of the current map, compared with the original one.
+
+An objective is bound to a chunk once (`bind` sees the reference maps of the network that gradients are taken from) and then
+called at each step with the current maps (N, H, W) and probabilities (N, K). Maps are scaled to sum to 1, as in Ghorbani
+et al. (2019) and Dombrowski et al. (2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from runner.core.errors import ConfigError, require
+
+Bound = Callable[[Tensor, Tensor], Tensor]
+"""(maps (N, H, W), probabilities (N, K)) -> (N,)."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """What an objective may compare with: maps and probabilities of the clean images, and the map of the partner image."""
+
+    maps: Tensor
+    probabilities: Tensor
+    partner_maps: Callable[[], Tensor]
+
+
+class Objective(Protocol):
+    """Built from the YAML, bound to each chunk of examples."""
+
+    def bind(self, original: Original) -> Bound:
+        """The function to raise for these examples."""
+
+
+def shares(maps: Tensor) -> Tensor:
+    """Maps scaled to sum to 1 in absolute value; zero maps stay zero."""
+    return maps / maps.abs().sum(dim=(1, 2), keepdim=True).clamp_min(1e-12)
+
+
+def mass_centers(maps: Tensor) -> Tensor:
+    """(N, 2) centres of mass (row, column) in pixels of maps scaled to sum to 1 in absolute value."""
+    mass = shares(maps)
+    rows = torch.arange(maps.shape[1], dtype=maps.dtype, device=maps.device)
+    columns = torch.arange(maps.shape[2], dtype=maps.dtype, device=maps.device)
+    return torch.stack((mass.sum(dim=2) @ rows, mass.sum(dim=1) @ columns), dim=1)
+
+
+@dataclass(frozen=True)
+class TopK:
+    """Take mass away from the top-k pixels: -sum of the map over them (Ghorbani et al. 2019, Algorithm 1).
+
+    `mask: original` fixes the pixels of the clean map (paper); `current` takes those of the current map at each step, as
+    the released code of Wang et al. (2020) does.
+    """
+
+    k: int
+    mask: Literal["original", "current"] = "original"
+
+    def __post_init__(self) -> None:
+        require(self.k >= 1, "metrics.k", self.k, "at least 1")
+        if self.mask not in ("original", "current"):
+            raise ConfigError.choice("attack.objective.mask", self.mask, ("original", "current"))
+
+    def bind(self, original: Original) -> Bound:
+        """Errors: `ConfigError` when k exceeds the number of pixels."""
+        pixels = original.maps[0].numel()
+        require(self.k <= pixels, "metrics.k", self.k, f"at most the {pixels} pixels of an image")
+        fixed = original.maps.flatten(1).topk(self.k, dim=1).indices
+
+        def value(maps: Tensor, probabilities: Tensor) -> Tensor:
+            mass = shares(maps).flatten(1)
+            chosen = fixed if self.mask == "original" else mass.topk(self.k, dim=1).indices
+            return -mass.gather(1, chosen).sum(dim=1)
+
+        return value
+
+
+@dataclass(frozen=True)
+class MassCenter:
+    """Move the centre of mass: its squared distance in pixels from the original one (Ghorbani et al. 2019, as released)."""
+
+    def bind(self, original: Original) -> Bound:
+        """Distances are taken from the centres of the clean maps."""
+        centers = mass_centers(original.maps).detach()
+        return lambda maps, probabilities: (mass_centers(maps) - centers).square().sum(dim=1)
+
+
+@dataclass(frozen=True)
+class Manipulate:
+    """Make the map that of another image and keep the output (Dombrowski et al. 2019, eq. 4 and released factors).
+
+    Value: -(map_weight * MSE(map, target map) + output_weight * MSE(probabilities, original probabilities)), with maps
+    that sum to `map_sum` (1 in the paper's code; null means H*W, as in the released code of Wang et al. 2020, which makes
+    the map term (H*W)^2 times heavier).
+    """
+
+    map_weight: float = 1e11
+    output_weight: float = 1e6
+    map_sum: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.map_weight > 0, "attack.objective.map_weight", self.map_weight, "above 0")
+        require(self.output_weight >= 0, "attack.objective.output_weight", self.output_weight, "at least 0")
+
+    def bind(self, original: Original) -> Bound:
+        """The target is the map of each example's partner image."""
+        target, output = shares(original.partner_maps()).detach(), original.probabilities.detach()
+        scale = float(target[0].numel()) if self.map_sum is None else self.map_sum
+
+        def value(maps: Tensor, probabilities: Tensor) -> Tensor:
+            distance = (scale * (shares(maps) - target)).square().mean(dim=(1, 2))
+            change = (probabilities - output).square().mean(dim=1)
+            return -(self.map_weight * distance + self.output_weight * change)
+
+        return value

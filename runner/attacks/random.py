@@ -1,0 +1,50 @@
+"""Random baselines: what an attack must beat before its strength means anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from runner.attacks.judge import Judge, reference_maps
+from runner.core import rng
+from runner.core.errors import ConfigError, require
+from runner.core.norms import project, sample_ball, sample_corner
+from runner.core.types import Best, Norm, Problem
+
+
+@dataclass(frozen=True)
+class RandomAttack:
+    """The most harmful of `draws` random perturbations that keep the label.
+
+    `sample: sign` draws random signs on the surface of the ball (Ghorbani et al. 2019: x + eps * sign(N(0, 1)), one draw in
+    the paper); `ball` draws uniformly from inside it (the sampled SENS-MAX of Yeh et al. 2019 draws so, with linf).
+    """
+
+    measure: str
+    sample: Literal["sign", "ball"] = "sign"
+    draws: int = 1
+    order: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        require(self.draws >= 1, "attack.draws", self.draws, "at least 1")
+        require(self.measure != "objective", "attack.measure", self.measure, "the name of a metric")
+        if self.sample not in ("sign", "ball"):
+            raise ConfigError.choice("attack.sample", self.sample, ("sign", "ball"))
+
+    def start(self, problem: Problem) -> Best:
+        """The clean images, scored."""
+        return self._judge(problem).start()
+
+    def search(self, problem: Problem, epsilon: float, norm: Norm, best: Best) -> Best:
+        """The best of the draws and of the smaller budgets."""
+        require(epsilon != float("inf"), "epsilon.values", "inf", "finite for a random attack")
+        judge, draw = self._judge(problem), sample_corner if self.sample == "sign" else sample_ball
+        for number in range(self.draws):
+            keys = rng.fold(problem.keys, number)
+            noise = draw(keys, tuple(problem.images.shape[1:]), epsilon, norm).to(problem.images.dtype)
+            best = judge.better(best, project(problem.images + noise, problem.images, epsilon, norm))
+        return best
+
+    def _judge(self, problem: Problem) -> Judge:
+        reference = reference_maps(problem)
+        return Judge(problem, lambda maps, probabilities: problem.harm(reference, maps))

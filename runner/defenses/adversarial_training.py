@@ -1,0 +1,60 @@
+"""Adversarial training (Madry et al., ICLR 2018): minimise the loss at its maximum inside a ball around each image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from runner.core.errors import ConfigError, require
+from runner.core.grid import exact
+from runner.core.types import NORMS, Batch, Norm
+from runner.defenses.modes import evaluating
+
+
+@dataclass(frozen=True)
+class AdversarialTraining:
+    """Cross-entropy of adversarial images that a projected-gradient adversary finds inside the ball of `epsilon`.
+
+    `attack` makes the adversary from `steps`, `step_size` (relative to epsilon; null is 2.5 / steps) and `random_start`.
+    `clean_weight` mixes in the loss of the clean images: 0 is Madry et al., 0.5 the setting of Wang et al. (2020). The
+    adversary sees the model in evaluation mode, as in the library that Madry et al. released later.
+    """
+
+    epsilon: float | str
+    norm: Norm
+    attack: Callable[..., Callable[..., Tensor]]
+    steps: int = 7
+    step_size: float | None = None
+    random_start: bool = True
+    clean_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(exact(self.epsilon, "defense.epsilon") >= 0, "defense.epsilon", self.epsilon, "at least 0")
+        require(self.steps >= 1, "defense.steps", self.steps, "at least 1")
+        require(self.step_size is None or self.step_size > 0, "defense.step_size", self.step_size, "above 0, or null")
+        require(0 <= self.clean_weight < 1, "defense.clean_weight", self.clean_weight, "at least 0 and below 1")
+        if self.norm not in NORMS:
+            raise ConfigError.choice("defense.norm", self.norm, NORMS)
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """(1 - clean_weight) * adversarial + clean_weight * clean cross-entropy."""
+        adversarial = F.cross_entropy(model(self.perturb(model, batch)), batch.labels)
+        if self.clean_weight == 0.0:
+            return adversarial, {"adversarial_loss": adversarial.detach()}
+        clean = F.cross_entropy(model(batch.images), batch.labels)
+        loss = self.clean_weight * clean + (1 - self.clean_weight) * adversarial
+        return loss, {"adversarial_loss": adversarial.detach(), "clean_loss": clean.detach()}
+
+    def perturb(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Adversarial images (N, C, H, W) inside the ball and the box."""
+
+        def raised(images: Tensor, step: int) -> Tensor:
+            return F.cross_entropy(model(images), batch.labels, reduction="none")
+
+        epsilon = float(exact(self.epsilon, "defense.epsilon"))
+        adversary = self.attack(steps=self.steps, step_size=self.step_size, random_start=self.random_start)
+        with evaluating(model):
+            return adversary(raised, batch.images, epsilon, self.norm, batch.keys).detach()

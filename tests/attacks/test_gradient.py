@@ -1,0 +1,132 @@
+"""Gradient and random attacks on a quadratic model, whose map A x is known."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from runner.attacks.gradient import GradientAttack
+from runner.attacks.objectives import MassCenter, TopK
+from runner.attacks.random import RandomAttack
+from runner.core import rng
+from runner.core.errors import ConfigError
+from runner.core.norms import perturbation_norms
+from runner.core.types import Problem
+
+ATTACK = GradientAttack(TopK(3), measure="any", steps=20)
+
+
+def climb(attack, problem: Problem, norm: str, epsilons=(0.05, 0.2, 0.5)):
+    best, found = attack.start(problem), []
+    for epsilon in epsilons:
+        best = attack.search(problem, epsilon, norm, best)
+        found.append(best)
+    return found
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("attack", [ATTACK, replace(ATTACK, keep="last"), replace(ATTACK, restarts=2), RandomAttack("any", "ball", 5)])
+def test_every_budget_is_kept_and_harm_never_falls(quadratic, norm, attack):
+    previous = attack.start(quadratic)
+    for epsilon, best in zip((0.05, 0.2, 0.5), climb(attack, quadratic, norm), strict=True):
+        assert (perturbation_norms(best.images, quadratic.images, norm) <= epsilon).all()
+        assert ((best.images >= 0) & (best.images <= 1)).all()
+        assert (best.harm >= previous.harm).all()
+        assert torch.equal(quadratic.model(best.images).argmax(1), quadratic.targets)
+        assert torch.equal(best.found, (best.images != quadratic.images).flatten(1).any(1))
+        previous = best
+
+
+def test_topk_moves_mass_off_the_original_pixels(quadratic):
+    best = climb(ATTACK, quadratic, "l2")[-1]
+    share = TopK(3).bind(_original(quadratic))
+    before = share(quadratic.explain(quadratic.model, quadratic.images, quadratic.targets, quadratic.keys), None)
+    after = share(quadratic.explain(quadratic.model, best.images, quadratic.targets, quadratic.keys), None)
+    assert (after > before).all()
+
+
+def test_gradient_beats_random_at_equal_budget(quadratic):
+    attacked = MassCenter().bind(_original(quadratic))
+    quadratic = replace(quadratic, harm=lambda reference, maps: attacked(maps, None))
+    gradient = climb(GradientAttack(MassCenter(), "any", steps=20), quadratic, "l2")[-1]
+    random = climb(RandomAttack("any", "ball", 20), quadratic, "l2")[-1]
+    assert gradient.harm.mean() > random.harm.mean()
+
+
+def test_an_attack_does_not_depend_on_the_batch(quadratic):
+    attack = replace(ATTACK, random_start=True, restarts=2)
+    whole = climb(attack, quadratic, "l2")[-1]
+    half = replace(quadratic, **{name: getattr(quadratic, name)[2:4] for name in ("images", "targets", "partners", "keys")})
+    part = climb(attack, half, "l2")[-1]
+    torch.testing.assert_close(part.images, whole.images[2:4])
+
+
+def test_an_example_whose_label_always_flips_is_unharmed(quadratic):
+    class Flips(torch.nn.Module):
+        def forward(self, images):
+            changed = (images != quadratic.images).flatten(1).any(1)
+            logits = quadratic.model(images)
+            return torch.where(changed[:, None], logits.flip(1), logits)
+
+    best = climb(ATTACK, replace(quadratic, model=Flips()), "l2")[-1]
+    assert torch.equal(best.images, quadratic.images)
+    assert not best.found.any()
+
+
+def test_betas_grow_geometrically():
+    assert replace(ATTACK, steps=3, beta=10.0, beta_end=1000.0).betas() == pytest.approx([10.0, 100.0, 1000.0])
+    assert replace(ATTACK, steps=2, beta=None).betas() == [None, None]
+    assert replace(ATTACK, steps=1, beta=5.0, beta_end=50.0).betas() == [5.0]
+
+
+def test_each_step_uses_the_twin_of_its_beta(quadratic):
+    asked = []
+
+    def twin(beta):
+        asked.append(beta)
+        return quadratic.model
+
+    climb(replace(ATTACK, steps=3, beta=10.0, beta_end=40.0), replace(quadratic, twin=twin), "l2", (0.1,))
+    assert asked == pytest.approx([10.0, 20.0, 40.0])
+
+
+@pytest.mark.parametrize(("draws", "distinct"), [("fresh", 4), ("common", 1)])
+def test_draws_say_whether_the_noise_changes_between_steps(quadratic, draws, distinct):
+    seen = set()
+
+    def explain(model, images, targets, keys):
+        if images.requires_grad:
+            seen.add(int(keys[0]))
+        return quadratic.explain(model, images, targets, keys)
+
+    climb(replace(ATTACK, steps=4, draws=draws), replace(quadratic, explain=explain), "l2", (0.1,))
+    assert len(seen) == distinct
+
+
+def test_random_sign_lies_on_the_surface_of_the_ball(quadratic):
+    inner = replace(quadratic, harm=lambda reference, maps: 1e-9 + (maps - reference).square().sum(dim=(1, 2)))
+    best = climb(RandomAttack("any", "sign", 1), inner, "linf", (0.1,))[-1]
+    moved = perturbation_norms(best.images, quadratic.images, "linf")[best.found]
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.1), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [({"steps": 0}, "attack.steps"), ({"restarts": 0}, "attack.restarts"), ({"keep": "all"}, "attack.keep"), ({"beta": 0.0}, "attack.beta"),
+     ({"draws": "some"}, "attack.draws"), ({"beta": None, "beta_end": 3.0}, "attack.beta_end")],
+)
+def test_bad_options_are_refused_by_name(options, key):
+    with pytest.raises(ConfigError, match=key):
+        replace(ATTACK, **options)
+
+
+def _original(problem):
+    from runner.attacks.objectives import Original
+
+    maps = problem.explain(problem.model, problem.images, problem.targets, problem.keys)
+    return Original(maps, problem.model(problem.images).softmax(1), lambda: maps)
+
+
+def test_keys_of_steps_are_streams_of_their_own():
+    keys = rng.example_keys(0, range(3), "attack")
+    assert len({int(rng.fold(keys, step)[0]) for step in range(50)}) == 50
