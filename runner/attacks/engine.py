@@ -43,7 +43,9 @@ class ProjectedGradient:
         require(self.step_size is None or self.step_size > 0, "attack.step_size", self.step_size, "above 0, or null")
         if self.update not in ("normalised", "adam"):
             raise ConfigError.choice("attack.update", self.update, ("normalised", "adam"))
-        require(self.update != "adam" or self.step_size is not None, "attack.step_size", None, "a number with update=adam")
+        require(
+            self.update != "adam" or self.step_size is not None, "attack.step_size", None, "a number with update=adam"
+        )
 
     def __call__(
         self,

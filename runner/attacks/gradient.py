@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -49,7 +50,9 @@ class GradientAttack:
         require(self.restarts >= 1, "attack.restarts", self.restarts, "at least 1")
         require(self.beta is None or self.beta > 0, "attack.beta", self.beta, "above 0, or null")
         require(self.beta_end is None or self.beta_end > 0, "attack.beta_end", self.beta_end, "above 0, or null")
-        require(self.beta_end is None or self.beta is not None, "attack.beta_end", self.beta_end, "null when attack.beta is")
+        require(
+            self.beta_end is None or self.beta is not None, "attack.beta_end", self.beta_end, "null when attack.beta is"
+        )
         if self.keep not in ("best", "last"):
             raise ConfigError.choice("attack.keep", self.keep, ("best", "last"))
         if self.draws not in ("fresh", "common"):
@@ -64,9 +67,12 @@ class GradientAttack:
         judge, raise_this = self._judge(problem), self._ascent(problem)
         for restart in range(self.restarts):
             engine = self._engine(self.random_start or restart > 0)
-            found = _Kept(judge, best if self.keep == "best" else replace(best, found=torch.zeros_like(best.found)), self.keep)
+            found = _Kept(
+                judge, best if self.keep == "best" else replace(best, found=torch.zeros_like(best.found)), self.keep
+            )
             keys = rng.fold(problem.keys, restart)
-            engine(lambda images, step: raise_this(images, step, keys), problem.images, epsilon, norm, keys, best.images, found)  # noqa: B023
+            objective = partial(raise_this, keys=keys)
+            engine(objective, problem.images, epsilon, norm, keys, best.images, found)
             best = merge(best, found.best, found.best.found & (found.best.harm > best.harm))
         return best
 
@@ -97,11 +103,13 @@ class GradientAttack:
 
         return self.objective.bind(Original(maps, probabilities, partner_maps))
 
-    def _ascent(self, problem: Problem) -> Callable[[Tensor, int, Tensor], Tensor]:
+    def _ascent(self, problem: Problem) -> Callable[..., Tensor]:
         """(images, step, keys) -> (N,): the objective on the twin of that step, under that step's noise."""
         networks = [problem.model if beta is None else problem.twin(beta) for beta in self.betas()]
         first = networks[0]
-        bound = self._bind(problem, first, problem.explain(first, problem.images, problem.targets, problem.keys).detach())
+        bound = self._bind(
+            problem, first, problem.explain(first, problem.images, problem.targets, problem.keys).detach()
+        )
 
         def value(images: Tensor, step: int, keys: Tensor) -> Tensor:
             noise = keys if self.draws == "common" else rng.fold(keys, step + 1)

@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from runner.core.errors import ConfigError
+from runner.core.errors import ConfigError, unknown_key
 
 _META = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
@@ -45,7 +45,7 @@ def _check_keys(node: Any, key: str, extra: set[str]) -> None:
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             allowed = set(parameters) - extra
             for name in sorted(set(node) - _META - allowed):
-                raise ConfigError.choice(f"{key}.{name}", node[name], [f"{key}.{item}" for item in allowed])
+                raise ConfigError(unknown_key(f"{key}.{name}", allowed))
     for name, item in node.items():
         _check_keys(item, f"{key}.{name}", set())
 

@@ -36,18 +36,19 @@ def one_line(error: BaseException) -> str:
     cause = error.__cause__
     for candidate in (cause, error):
         if isinstance(candidate, OmegaConfBaseException) and "not in struct" in str(candidate):
-            return _unknown_key(candidate)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            parent = candidate.parent_node
+            allowed = [str(key) for key in parent] if isinstance(parent, Iterable) else []
+            return unknown_key(str(candidate.full_key or candidate.key), allowed)
+    told = str(error).split("Config search path:")[0]
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
     if isinstance(error, HydraException) and cause is not None and str(cause) not in str(error):
         lines += [line.strip() for line in str(cause).splitlines()[:1]]
-    return " ".join(lines)
+    return " ".join(lines).replace("Available options in", "available in")
 
 
-def _unknown_key(error: OmegaConfBaseException) -> str:
-    parent = error.parent_node
-    allowed = [str(key) for key in parent] if isinstance(parent, Iterable) else []
-    name = str(error.full_key or error.key)
-    visible = [key for key in allowed if not key.startswith("_")]
-    close = difflib.get_close_matches(str(error.key), visible, n=1)
+def unknown_key(name: str, allowed: Iterable[str]) -> str:
+    """What to tell of a key that does not exist: its full name, the keys that do, and the nearest of them."""
+    visible = sorted(key for key in allowed if not key.startswith("_"))
+    close = difflib.get_close_matches(name.rsplit(".", 1)[-1], visible, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     return f"{name}: no such key; allowed here are {', '.join(visible) or 'none'}{hint}"

@@ -19,7 +19,7 @@ def exact(value: Number, key: str) -> Fraction:
         if isinstance(value, str):
             return Fraction(value.replace(" ", ""))
         return Fraction(Decimal(format(value, ".12g")))
-    except (ValueError, InvalidOperation, ZeroDivisionError, TypeError):
+    except (ValueError, InvalidOperation, ZeroDivisionError, TypeError, OverflowError):
         raise ConfigError(f"{key}={value}: must be a number such as 0.1 or 8/255") from None
 
 
@@ -73,6 +73,8 @@ class EpsilonGrid:
         require(stop >= start, "epsilon.stop", self.stop, f"at least epsilon.start={self.start}")
         require(step > 0, "epsilon.step", self.step, "above 0")
         count = (stop - start) / step
-        require(count.denominator == 1, "epsilon.step", self.step, f"a divisor of stop - start = {float(stop - start):g}")
+        require(
+            count.denominator == 1, "epsilon.step", self.step, f"a divisor of stop - start = {float(stop - start):g}"
+        )
         require(count < 10_000, "epsilon.step", self.step, "so large that the grid has at most 10000 budgets")
         return [float(start + index * step) for index in range(int(count) + 1)]

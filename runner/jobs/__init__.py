@@ -1,0 +1,43 @@
+"""The jobs: `execute` takes a composed config to the job it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from runner.core.cli import refusing
+from runner.core.errors import ConfigError
+from runner.core.identity import Config
+
+
+def execute(cfg: DictConfig) -> dict[str, Any]:
+    """Run the job of a composed config and return the content of its `result.json`."""
+    with refusing():
+        return run_job(resolved(cfg))
+
+
+def resolved(cfg: DictConfig) -> Config:
+    """The composed config as plain data, without Hydra's own node. Errors: `ConfigError` for a missing mandatory value."""
+    ours = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    for key in _missing(OmegaConf.to_container(ours, resolve=False), ""):
+        raise ConfigError(f"{key}=???: must be given, as {key}=VALUE")
+    container = OmegaConf.to_container(ours, resolve=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _missing(node: Any, key: str) -> Iterator[str]:
+    if node == "???":
+        yield key
+    for name, item in node.items() if isinstance(node, dict) else ():
+        yield from _missing(item, f"{key}.{name}" if key else str(name))
+
+
+def run_job(config: Config) -> dict[str, Any]:
+    """Run the job that a resolved config names."""
+    from hydra.utils import get_method
+
+    result: dict[str, Any] = get_method(config["job"]["_target_"])(config)
+    return result

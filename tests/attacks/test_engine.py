@@ -15,7 +15,9 @@ CLEAN = torch.full((4, 2, 3, 3), 0.5)
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_a_linear_objective_reaches_its_maximum_in_the_ball(norm):
     weights = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0))
-    found = ProjectedGradient(steps=10)(lambda images, step: (images * weights).flatten(1).sum(1), CLEAN, 0.25, norm, KEYS)
+    found = ProjectedGradient(steps=10)(
+        lambda images, step: (images * weights).flatten(1).sum(1), CLEAN, 0.25, norm, KEYS
+    )
     best = 0.25 * (weights.norm() if norm == "l2" else weights.abs().sum())
     gain = ((found - CLEAN) * weights).flatten(1).sum(1)
     torch.testing.assert_close(gain, best.expand(4), rtol=1e-5, atol=0)
@@ -70,7 +72,12 @@ def test_non_finite_gradients_count_as_zero():
 
 @pytest.mark.parametrize(
     ("options", "key"),
-    [({"steps": 0}, "attack.steps"), ({"step_size": -1.0}, "attack.step_size"), ({"update": "sgd"}, "attack.update"), ({"update": "adam"}, "attack.step_size")],
+    [
+        ({"steps": 0}, "attack.steps"),
+        ({"step_size": -1.0}, "attack.step_size"),
+        ({"update": "sgd"}, "attack.update"),
+        ({"update": "adam"}, "attack.step_size"),
+    ],
 )
 def test_bad_options_are_refused_by_name(options, key):
     with pytest.raises(ConfigError, match=key):
@@ -78,6 +85,10 @@ def test_bad_options_are_refused_by_name(options, key):
 
 
 def test_a_flat_objective_is_left_in_a_random_direction():
-    moved = ProjectedGradient(steps=5)(lambda images, step: (images - CLEAN).square().flatten(1).sum(1), CLEAN, 0.3, "l2", KEYS)
-    torch.testing.assert_close(perturbation_norms(moved, CLEAN, "l2"), torch.full((4,), 0.3, dtype=torch.float64), rtol=1e-6, atol=0)
+    moved = ProjectedGradient(steps=5)(
+        lambda images, step: (images - CLEAN).square().flatten(1).sum(1), CLEAN, 0.3, "l2", KEYS
+    )
+    torch.testing.assert_close(
+        perturbation_norms(moved, CLEAN, "l2"), torch.full((4,), 0.3, dtype=torch.float64), rtol=1e-6, atol=0
+    )
     assert not torch.equal(moved[0], moved[1])

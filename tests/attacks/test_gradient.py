@@ -25,7 +25,9 @@ def climb(attack, problem: Problem, norm: str, epsilons=(0.05, 0.2, 0.5)):
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-@pytest.mark.parametrize("attack", [ATTACK, replace(ATTACK, keep="last"), replace(ATTACK, restarts=2), RandomAttack("any", "ball", 5)])
+@pytest.mark.parametrize(
+    "attack", [ATTACK, replace(ATTACK, keep="last"), replace(ATTACK, restarts=2), RandomAttack("any", "ball", 5)]
+)
 def test_every_budget_is_kept_and_harm_never_falls(quadratic, norm, attack):
     previous = attack.start(quadratic)
     for epsilon, best in zip((0.05, 0.2, 0.5), climb(attack, quadratic, norm), strict=True):
@@ -56,7 +58,9 @@ def test_gradient_beats_random_at_equal_budget(quadratic):
 def test_an_attack_does_not_depend_on_the_batch(quadratic):
     attack = replace(ATTACK, random_start=True, restarts=2)
     whole = climb(attack, quadratic, "l2")[-1]
-    half = replace(quadratic, **{name: getattr(quadratic, name)[2:4] for name in ("images", "targets", "partners", "keys")})
+    half = replace(
+        quadratic, **{name: getattr(quadratic, name)[2:4] for name in ("images", "targets", "partners", "keys")}
+    )
     part = climb(attack, half, "l2")[-1]
     torch.testing.assert_close(part.images, whole.images[2:4])
 
@@ -112,8 +116,14 @@ def test_random_sign_lies_on_the_surface_of_the_ball(quadratic):
 
 @pytest.mark.parametrize(
     ("options", "key"),
-    [({"steps": 0}, "attack.steps"), ({"restarts": 0}, "attack.restarts"), ({"keep": "all"}, "attack.keep"), ({"beta": 0.0}, "attack.beta"),
-     ({"draws": "some"}, "attack.draws"), ({"beta": None, "beta_end": 3.0}, "attack.beta_end")],
+    [
+        ({"steps": 0}, "attack.steps"),
+        ({"restarts": 0}, "attack.restarts"),
+        ({"keep": "all"}, "attack.keep"),
+        ({"beta": 0.0}, "attack.beta"),
+        ({"draws": "some"}, "attack.draws"),
+        ({"beta": None, "beta_end": 3.0}, "attack.beta_end"),
+    ],
 )
 def test_bad_options_are_refused_by_name(options, key):
     with pytest.raises(ConfigError, match=key):

@@ -51,7 +51,9 @@ def test_adversarial_images_stay_in_the_ball_and_the_box(norm):
 def test_the_inner_loss_rises_with_steps():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 2))
-    losses = [defense(epsilon=1.0, steps=steps, random_start=False).loss(model, BATCH)[0].item() for steps in (1, 3, 20)]
+    losses = [
+        defense(epsilon=1.0, steps=steps, random_start=False).loss(model, BATCH)[0].item() for steps in (1, 3, 20)
+    ]
     assert losses[0] < losses[1] <= losses[2] * (1 + 1e-6)
 
 
@@ -77,7 +79,12 @@ def test_the_adversary_sees_evaluation_mode_and_training_mode_returns():
 
 @pytest.mark.parametrize(
     ("options", "key"),
-    [({"epsilon": -0.1}, "defense.epsilon"), ({"steps": 0}, "defense.steps"), ({"norm": "l1"}, "defense.norm"), ({"clean_weight": 1.0}, "defense.clean_weight")],
+    [
+        ({"epsilon": -0.1}, "defense.epsilon"),
+        ({"steps": 0}, "defense.steps"),
+        ({"norm": "l1"}, "defense.norm"),
+        ({"clean_weight": 1.0}, "defense.clean_weight"),
+    ],
 )
 def test_bad_options_are_refused_by_name(options, key):
     with pytest.raises(ConfigError, match=key):

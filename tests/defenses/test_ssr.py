@@ -122,7 +122,14 @@ def test_training_on_the_penalty_lowers_it():
     assert top_eigenvalue(model, IMAGES).mean().item() < 0.5 * before
 
 
-@pytest.mark.parametrize(("options", "key"), [({"alpha": 1.0}, "defense.alpha"), ({"s": -1.0}, "defense.s"), ({"channel_reduce": "sum"}, "defense.channel_reduce")])
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"alpha": 1.0}, "defense.alpha"),
+        ({"s": -1.0}, "defense.s"),
+        ({"channel_reduce": "sum"}, "defense.channel_reduce"),
+    ],
+)
 def test_bad_options_are_refused_by_name(options, key):
     with pytest.raises(ConfigError, match=key):
         SmoothSurface(**options)

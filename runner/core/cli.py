@@ -1,0 +1,52 @@
+"""The command line around Hydra: one clear line and an exit code for bad input, a traceback for a failure of ours."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from runner.core.errors import ConfigError, StoreError, one_line
+
+FULL_ERROR = "RUNNER_FULL_ERROR"
+"""Environment variable: 1 shows the traceback of bad input too; set from HYDRA_FULL_ERROR."""
+
+
+def main(run: Callable[[], None]) -> int:
+    """Call a `hydra.main` function. Returns the exit code: 0 done, 1 a job failed or could not be composed, 2 bad input.
+
+    HYDRA_FULL_ERROR=1 shows the full traceback of every error.
+    """
+    shown = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and exits are ours to decide
+    os.environ.setdefault(FULL_ERROR, "1" if shown else "0")
+    try:
+        with refusing():
+            run()
+    except KeyboardInterrupt:
+        return _say("interrupted: the same command resumes where it stopped", 130)
+    except (HydraException, OmegaConfBaseException) as error:
+        if shown:
+            raise
+        return _say(f"error: {one_line(error)}", 1)
+    return 0
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn bad input into one line and exit code 2, before Hydra wraps it into a report on a failed job."""
+    try:
+        yield
+    except (ConfigError, StoreError) as error:
+        if os.environ.get(FULL_ERROR) == "1":
+            raise
+        sys.exit(_say(f"error: {one_line(error)}", 2))
+
+
+def _say(line: str, code: int) -> int:
+    sys.stderr.write(line + "\n")
+    return code

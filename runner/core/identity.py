@@ -1,0 +1,95 @@
+"""What makes two runs the same run: a hash of the resolved scientific part of the config, and the folder that carries it.
+
+A timestamp, a job number, a machine setting or the delta from defaults is never part of it. Weights files count by their
+content, epsilon grids by their budgets, and floats in a canonical form, so that 0.3 and 0.30000000000000004 are one run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.core.errors import ConfigError
+from runner.core.grid import EpsilonGrid, exact
+
+Config = dict[str, Any]
+"""A composed config with every interpolation resolved: plain dicts, lists and scalars."""
+
+DIGITS = 12
+
+MACHINE_KEYS: dict[str, frozenset[str]] = {
+    "dataset": frozenset({"root", "download", "workers", "cache"}),
+    "attribution": frozenset({"chunk"}),
+    "attack": frozenset({"chunk", "save_images"}),
+}
+"""Settings that change where and how fast something is computed, but not its result."""
+
+_FRACTION = re.compile(r"\d+(\.\d+)?\s*/\s*\d+")
+
+
+def train_identity(config: Config) -> Config:
+    """The science of a trained model: dataset, model, training, defense, seed."""
+    part = {key: science(config, key) for key in ("dataset", "model", "training", "defense")}
+    part["model"] = _weights_by_content(part["model"])
+    return part | {"seed": config["seed"]}
+
+
+def run_identity(config: Config) -> Config:
+    """The science of an attack: the model's identity, attribution, attack, epsilon grid, metrics, examples, attack seed."""
+    part = {key: science(config, key) for key in ("attribution", "attack", "metrics")}
+    grid = EpsilonGrid(**{key: value for key, value in config["epsilon"].items() if key[0] != "_" and key != "name"})
+    return part | {
+        "train_id": digest(train_identity(config)),
+        "epsilon": grid.identity(),
+        "examples": config["examples"],
+        "attack_seed": config["attack_seed"],
+    }
+
+
+def group_identity(config: Config) -> Config:
+    """The science of an attack whatever its training seed: what is averaged over seeds."""
+    return run_identity({**config, "seed": None})
+
+
+def science(config: Config, group: str) -> Any:
+    """A group of the config without its machine settings."""
+    return {key: value for key, value in config[group].items() if key not in MACHINE_KEYS.get(group, ())}
+
+
+def digest(identity: Mapping[str, Any]) -> str:
+    """The first 12 hex digits of the SHA-256 of the canonical form."""
+    text = json.dumps(canonical(identity), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def canonical(value: Any) -> Any:
+    """Nested plain data with every number as its shortest decimal of 12 digits; key order does not matter."""
+    if isinstance(value, Mapping):
+        return {str(key): canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return canonical(float(exact(value, "config"))) if _FRACTION.fullmatch(value) else f"s:{value}"
+    if isinstance(value, int | float):
+        return f"n:{format(value, '.12g')}".replace("n:-0", "n:0") if value == 0 else f"n:{format(value, '.12g')}"
+    raise ConfigError(f"config: {value!r} ({type(value).__name__}) cannot be part of an experiment's identity")
+
+
+def folder_name(labels: list[str], identity: str) -> str:
+    """`label-label-...-identity`, with only letters, digits and `._-` in it, so that no label leaves its parent folder."""
+    safe = [re.sub(r"[^A-Za-z0-9._]+", "_", label).strip("._") or "x" for label in labels]
+    return "-".join([*safe, identity])[-200:].lstrip("-.")
+
+
+def _weights_by_content(model: Config) -> Config:
+    weights = model.get("weights")
+    if not weights or not Path(str(weights)).is_file():
+        return model
+    with open(weights, "rb") as file:
+        return {**model, "weights": "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()}

@@ -1,0 +1,71 @@
+"""Progress of long work: a bar with the time left on a terminal, a line now and then elsewhere, nothing inside workers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+QUIET = "RUNNER_QUIET"
+"""Environment variable that a sweep sets for its workers: the sweep shows one table instead of many bars."""
+
+_SECONDS_BETWEEN_LINES = 15.0
+log = logging.getLogger(__name__)
+
+Advance = Callable[[str], None]
+"""Called after each step with a short text about where things stand."""
+
+
+@contextmanager
+def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
+    """Show `total` steps of which `done` were already there; yields the function to call after each step."""
+    if os.environ.get(QUIET):
+        yield lambda text: None
+    elif sys.stderr.isatty():
+        yield from _bar(title, total, done)
+    else:
+        yield _lines(title, total, done)
+
+
+def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+    )
+    with Progress(
+        *columns, TimeRemainingColumn(), TextColumn("{task.fields[text]}"), console=Console(stderr=True)
+    ) as bar:
+        task = bar.add_task(title, total=total, completed=done, text="")
+        yield lambda text: bar.update(task, advance=1, text=text)
+
+
+def _lines(title: str, total: int, done: int) -> Advance:
+    began = last = time.monotonic()
+    count = done
+
+    def advance(text: str) -> None:
+        nonlocal last, count
+        count += 1
+        now = time.monotonic()
+        if count == total or now - last >= _SECONDS_BETWEEN_LINES:
+            last = now
+            left = (now - began) / max(count - done, 1) * (total - count)
+            log.info("%s: %d of %d, %.0f s left. %s", title, count, total, left, text)
+
+    return advance

@@ -1,0 +1,144 @@
+"""The store: folders under `outputs/`, written so that a kill at any moment leaves nothing that reads as whole but is not.
+
+A file is written beside its place and renamed. `result.json` comes last: a folder is finished only if it says
+`"status": "ok"`. One process at a time works in a folder, under a file lock that the system drops when its holder dies.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from runner.core.errors import StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+VERSION = 1
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; on success it is flushed to disk and takes the place of `path` in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield beside
+        with open(beside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step."""
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file in one step; keys keep their order."""
+    write_text(path, json.dumps(content, indent=2, default=str) + "\n")
+
+
+def write_frame(path: Path, frame: pd.DataFrame) -> None:
+    """Write a parquet file in one step."""
+    with replacing(path) as beside:
+        frame.to_parquet(beside, index=False)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file in one step. Reading it executes no code."""
+    from safetensors.torch import save_file
+
+    with replacing(path) as beside:
+        save_file(
+            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
+            beside,
+            dict(metadata or {}),
+        )
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """Tensors and metadata of a safetensors file; None when there is none or when it is torn."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        log.warning("%s cannot be read (%s): its work is done again", path, error)
+        return None
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One run's folder."""
+
+    path: Path
+
+    @property
+    def scratch(self) -> Path:
+        """Where a run keeps the state it resumes from; it goes once the run has ended well."""
+        return self.path / "scratch"
+
+    def result(self) -> dict[str, Any] | None:
+        """Content of `result.json`, or None. Errors: `StoreError` when a newer version of the store wrote it."""
+        file = self.path / "result.json"
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+            return None
+        if not isinstance(content, dict):
+            return None
+        if int(content.get("store_version", VERSION)) > VERSION:
+            raise StoreError(
+                f"{file}: written by store version {content['store_version']}; this code reads up to {VERSION}"
+            )
+        return content
+
+    def finished(self) -> dict[str, Any] | None:
+        """The result if the run ended well, else None."""
+        result = self.result()
+        return result if result is not None and result.get("status") == "ok" else None
+
+    def record(self, status: str, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Write `result.json`: the last act of a run. What it would resume from goes only after that."""
+        result = {"status": status, "store_version": VERSION, **content}
+        write_json(self.path / "result.json", result)
+        if status == "ok":
+            shutil.rmtree(self.scratch, ignore_errors=True)
+        return result
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[Folder]:
+    """Hold a run's folder for this process; a second process waits (and `waiting` is called once)."""
+    locks = path.parent / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(locks / f"{path.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if waiting is not None:
+            waiting()
+        lock.acquire()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        yield Folder(path)
+    finally:
+        lock.release()

@@ -1,0 +1,83 @@
+"""Decoded images kept on disk: a file is believed only if its key and its checksum fit, else it is made again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from safetensors.torch import save
+from torch import Tensor
+
+from runner.core.errors import ConfigError
+from runner.core.store import read_tensors, replacing
+
+FORMAT = 1
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Images (N, C, H, W) uint8, labels (N,) and parts (N,) int64 (`runner.datasets.tree`), and the class names."""
+
+    images: Tensor
+    labels: Tensor
+    parts: Tensor
+    classes: tuple[str, ...]
+
+
+def cached(folder: str | None, label: str, key: Mapping[str, Any], make: Callable[[], Decoded]) -> Decoded:
+    """What `make` makes, read from `folder` (None: never kept) when a whole file with this very key is there.
+
+    `key` holds whatever determines the content; JSON. Of several processes that start together one decodes.
+    Errors: `ConfigError` when the folder cannot be written.
+    """
+    if folder is None:
+        return make()
+    text = json.dumps({"format": FORMAT, **key}, sort_keys=True)
+    path = Path(folder).expanduser() / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            found = _read(path, text)
+            if found is None:
+                found = make()
+                _write(path, text, found)
+    except OSError as error:
+        raise ConfigError(
+            f"dataset.cache={folder}: cannot be used ({error}); name a writable folder, or null"
+        ) from error
+    return found
+
+
+def _write(path: Path, text: str, decoded: Decoded) -> None:
+    tensors = {"images": decoded.images.contiguous(), "labels": decoded.labels, "parts": decoded.parts}
+    notes = {"key": text, "classes": json.dumps(decoded.classes), "checksum": _checksum(tensors)}
+    with replacing(path) as beside:
+        beside.write_bytes(save(tensors, metadata=notes))
+
+
+def _read(path: Path, text: str) -> Decoded | None:
+    """The content of a cache file; None when it is absent, torn, damaged, or made from something else."""
+    stored = read_tensors(path)
+    if stored is None:
+        return None
+    tensors, notes = stored
+    if notes.get("key") != text or notes.get("checksum") != _checksum(tensors):
+        _log.warning("cache file %s is damaged or belongs to other data: it is made again", path)
+        return None
+    return Decoded(tensors["images"], tensors["labels"], tensors["parts"], tuple(json.loads(notes["classes"])))
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    value = 0
+    for name in sorted(tensors):
+        value = zlib.crc32(tensors[name].contiguous().view(torch.uint8).numpy().reshape(-1).data, value)
+    return f"{value:08x}"

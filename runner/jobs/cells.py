@@ -1,0 +1,174 @@
+"""Which run a config describes, where it lives, and the one way in which every run is done: once, under a lock."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from runner import tracking
+from runner.core import identity as ids
+from runner.core.errors import ConfigError
+from runner.core.identity import Config
+from runner.core.provenance import provenance
+from runner.core.store import Folder, locked, write_text
+from runner.jobs.parts import labels
+
+log = logging.getLogger(__name__)
+TRAINED = ("dataset", "model", "defense")
+ATTACKED = (*TRAINED, "attribution", "attack")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: its job, its folder, and the identity columns that its rows and result carry."""
+
+    job: str
+    folder: Path
+    columns: dict[str, Any] = field(compare=False)
+
+    @property
+    def identity(self) -> str:
+        """The hash at the end of the folder's name."""
+        return self.folder.name.rsplit("-", 1)[1]
+
+
+def train_cell(config: Config) -> Cell:
+    """The model that a config trains."""
+    train_id = ids.digest(ids.train_identity(config))
+    columns = labels(config, TRAINED) | {"seed": config["seed"], "train_id": train_id}
+    return Cell("train", _folder(config, "models", list(TRAINED), train_id), columns)
+
+
+def attack_cell(config: Config) -> Cell:
+    """The attack that a config runs on that model."""
+    run_id = ids.digest(ids.run_identity(config))
+    columns = labels(config, ATTACKED) | {
+        "seed": config["seed"],
+        "train_id": train_cell(config).identity,
+        "run_id": run_id,
+    }
+    return Cell("attack", _folder(config, "attacks", list(ATTACKED), run_id), columns)
+
+
+def evaluate_cell(config: Config) -> Cell:
+    """The evaluation of that attack over all `seeds`."""
+    group_id = ids.digest(ids.group_identity(config))
+    evaluation = ids.digest({"group": group_id, "seeds": sorted(config["seeds"])})
+    columns = labels(config, ATTACKED) | {"seeds": config["seeds"], "group_id": group_id}
+    return Cell("evaluate", _folder(config, "evaluations", list(ATTACKED), evaluation, seeded=False), columns)
+
+
+def cell_of(config: Config) -> Cell | None:
+    """The cell of a config's job; None for a report, which is made anew each time."""
+    makers = {"train": train_cell, "attack": attack_cell, "evaluate": evaluate_cell}
+    maker = makers.get(config["job"]["name"])
+    return maker(config) if maker else None
+
+
+Work = Callable[[Folder, tracking.Tracker], dict[str, Any]]
+
+
+def do_once(cell: Cell, config: Config, ready: Callable[[], object], work: Work) -> dict[str, Any]:
+    """The result of a cell: the finished one, or that of `work` now. A failure is recorded in the folder and raised.
+
+    `ready` loads what may be missing or unfit (data), before anything is written. Two processes that want the same cell do
+    it once: the second waits for the first and takes its result.
+    """
+    finished = Folder(cell.folder).finished()
+    if finished is not None and _has_what_is_asked(cell, config):
+        log.info("%s is finished: %s", cell.job, cell.folder)
+        return finished
+    ready()
+    with locked(cell.folder, lambda: log.info("waiting for another process to finish %s", cell.folder)) as folder:
+        finished = folder.finished()
+        if finished is not None and _has_what_is_asked(cell, config):
+            return finished
+        write_text(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
+        with _logging_to(folder.path / "run.log"), _recording_failure(cell, folder):
+            return _work(cell, config, folder, work)
+
+
+def _work(cell: Cell, config: Config, folder: Folder, work: Work) -> dict[str, Any]:
+    log.info("%s begins: %s", cell.job, folder.path)
+    began, origin = time.perf_counter(), provenance()
+    settings = {key: value for key, value in config["tracking"].items() if key != "name"}
+    with tracking.track(
+        settings,
+        job=cell.job,
+        identity=cell.identity,
+        name=folder.path.name,
+        group=config["sweep"],
+        config=config,
+        provenance=origin,
+        folder=folder.path,
+    ) as tracker:
+        content = work(folder, tracker)
+        scalars = {key: value for key, value in content.items() if isinstance(value, int | float | str | bool)}
+        tracker.summary(scalars)
+    ended = {
+        "job": cell.job,
+        **cell.columns,
+        **content,
+        "seconds": time.perf_counter() - began,
+        "finished": _now(),
+        "provenance": origin,
+    }
+    log.info("%s is done: %s", cell.job, folder.path)
+    return folder.record("ok", ended)
+
+
+@contextmanager
+def _recording_failure(cell: Cell, folder: Folder) -> Iterator[None]:
+    """Write `"status": "failed"` with the traceback and raise on. An interruption is no failure: the state stays."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        content = {
+            "job": cell.job,
+            **cell.columns,
+            "error": reason,
+            "traceback": traceback.format_exc(),
+            "finished": _now(),
+        }
+        folder.record("failed", content | {"provenance": provenance()})
+        raise
+
+
+@contextmanager
+def _logging_to(file: Path) -> Iterator[None]:
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _has_what_is_asked(cell: Cell, config: Config) -> bool:
+    """Whether a finished attack also has its perturbed images, when they are asked for."""
+    wants_images = cell.job == "attack" and config["attack"]["save_images"]
+    return not wants_images or (cell.folder / "images.safetensors").is_file()
+
+
+def _folder(config: Config, kind: str, groups: list[str], identity: str, seeded: bool = True) -> Path:
+    names = [str(config[group]["name"]) for group in groups] + ([f"s{config['seed']}"] if seeded else [])
+    return Path(config["outputs"]) / kind / ids.folder_name(names, identity)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

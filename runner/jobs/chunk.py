@@ -1,0 +1,206 @@
+"""A chunk of examples on its way up the epsilon grid, and its state on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from runner.core import rng, store
+from runner.core.identity import Config
+from runner.core.norms import perturbation_norms
+from runner.core.types import Attribution, Best, Explain, Metric, Problem
+from runner.datasets.base import Examples
+from runner.jobs import parts, train
+from runner.jobs.cells import attack_cell
+from runner.models.twin import softplus_twin
+
+_STATE = ("images", "harm", "found")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The parts of an attack job that its chunks share."""
+
+    config: Config
+    device: torch.device
+    model: nn.Module
+    attribution: Attribution
+    attack: Any
+    explain: Explain
+    metrics: dict[str, Metric]
+    epsilons: tuple[float, ...]
+    test: Examples
+    run_id: str
+
+    @classmethod
+    def of(cls, config: Config) -> Setup:
+        """Build everything; the model must be finished."""
+        device, attribution = parts.device_of(config), parts.part(config, "attribution")
+        return cls(
+            config=config,
+            device=device,
+            model=train.load_model(config, device),
+            attribution=attribution,
+            attack=parts.part(config, "attack"),
+            explain=parts.explainer(config, attribution),
+            metrics=parts.metrics(config),
+            epsilons=parts.epsilon_grid(config).epsilons(),
+            test=parts.dataset(config).test,
+            run_id=attack_cell(config).identity,
+        )
+
+    def keys(self, ids: Tensor, stream: str) -> Tensor:
+        """Random keys of examples for one purpose; they depend on (seed, attack_seed, example) alone."""
+        seed = self.config["seed"] * 1_000_003 + self.config["attack_seed"]
+        return rng.example_keys(seed, ids.cpu(), stream).to(self.device)
+
+    @cached_property
+    def twin(self) -> Any:
+        """beta -> softplus twin; a twin is made once."""
+        return lru_cache(maxsize=None)(lambda beta: softplus_twin(self.model, beta).eval())
+
+    @property
+    def beta(self) -> float | None:
+        """Final softplus strength of the twin that gradients are taken from, None when there is no twin."""
+        betas = self.attack.betas() if self.attack.order >= 2 else [None]
+        return None if betas[-1] is None else float(betas[-1])
+
+    def twin_report(self, chunks: Sequence[Chunk]) -> dict[str, float | None]:
+        """How far the twin is from the model: its beta and the mean cosine of their maps on the clean images."""
+        if self.beta is None:
+            return {"beta": None, "map_cosine": None}
+        return {"beta": self.beta, "map_cosine": float(torch.cat([chunk.twin_cosine() for chunk in chunks]).mean())}
+
+
+@dataclass
+class Chunk:
+    """Some examples, the best perturbed images found so far, and the values of every budget done."""
+
+    setup: Setup
+    indices: Tensor
+    file: Path
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+    steps: list[dict[str, Tensor]] = field(default_factory=list)
+    best: Best | None = None
+
+    @classmethod
+    def open(cls, setup: Setup, indices: Tensor, file: Path) -> Chunk:
+        """The chunk as an earlier call left it, or at its beginning."""
+        images, labels, ids = setup.test.batch(indices, setup.device)
+        chunk = cls(setup, indices, file, images, labels, ids.cpu())
+        saved = store.read_tensors(file)
+        if saved is not None and saved[1].get("run_id") == setup.run_id:
+            chunk._restore(saved[0], int(saved[1]["steps"]))
+        return chunk
+
+    def step(self, epsilon: float) -> None:
+        """Search inside the ball of `epsilon`, which contains all earlier ones, and measure what was found."""
+        setup, problem = self.setup, self.problem
+        if self.best is None:
+            self.best = setup.attack.start(problem)
+        if epsilon > 0:
+            self.best = setup.attack.search(problem, epsilon, setup.config["epsilon"]["norm"], self.best)
+        self.steps.append(self._measure(self.best))
+
+    def save(self) -> None:
+        """Write the state in one file, in one step. Errors: `ValueError` before the first budget."""
+        if self.best is None:
+            raise ValueError("nothing to save before the first budget")
+        tensors = {f"best.{name}": getattr(self.best, name) for name in _STATE}
+        for number, values in enumerate(self.steps):
+            tensors |= {f"{number}.{name}": value for name, value in values.items()}
+        store.write_tensors(self.file, tensors, {"run_id": self.setup.run_id, "steps": str(len(self.steps))})
+
+    def frame(self) -> pd.DataFrame:
+        """One row per (example, epsilon); `position` is the example's place in the evaluated order."""
+        clean = {
+            "position": self.indices,
+            "example_id": self.ids,
+            "label": self.labels,
+            "clean_prediction": self.problem.targets,
+        }
+        frames = []
+        for epsilon, values in zip(self.setup.epsilons, self.steps, strict=True):
+            columns = clean | {name: value for name, value in values.items() if name != "images"}
+            frame = pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()})
+            frames.append(frame.assign(epsilon=epsilon))
+        rows = pd.concat(frames, ignore_index=True)
+        return rows.assign(
+            clean_correct=rows.clean_prediction == rows.label,
+            label_preserved=rows.adversarial_prediction == rows.clean_prediction,
+        )
+
+    def maps(self, images: Tensor, clean: bool) -> Tensor:
+        """Evaluation maps (N, H, W): fresh noise, its own for clean and perturbed images unless it is to be common."""
+        stream = "evaluate-clean" if clean or self.setup.config["metrics"]["common_noise"] else "evaluate-perturbed"
+        keys = self.setup.keys(self.ids, stream)
+        return self.setup.explain(self.setup.model, images, self.problem.targets, keys).detach()
+
+    def twin_cosine(self) -> Tensor:
+        """(N,) cosines between the maps of the model and of its twin on the clean images."""
+        setup, keys = self.setup, self.setup.keys(self.ids, "evaluate-clean")
+        twin = setup.explain(setup.twin(setup.beta), self.images, self.problem.targets, keys).detach()
+        return torch.nn.functional.cosine_similarity(twin.flatten(1), self.clean_maps.flatten(1), dim=1)
+
+    @cached_property
+    def clean_maps(self) -> Tensor:
+        """Evaluation maps (N, H, W) of the clean images."""
+        return self.maps(self.images, clean=True)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """What the attack sees."""
+        setup = self.setup
+        return Problem(
+            model=setup.model,
+            twin=setup.twin,
+            explain=setup.explain,
+            harm=self._harm,
+            images=self.images,
+            targets=self._predict(self.images),
+            partners=setup.test.batch(self._partners(), setup.device)[0],
+            keys=setup.keys(self.ids, "attack"),
+        )
+
+    def _harm(self, reference: Tensor, maps: Tensor) -> Tensor:
+        return parts.harm_of(self.setup.config, self.setup.attack.measure)(reference, maps)
+
+    def _partners(self) -> Tensor:
+        """Another test image for each example, drawn by its key: never itself."""
+        count = len(self.setup.test)
+        draws = rng.bits(self.setup.keys(self.ids, "partner").cpu(), 1).squeeze(1)
+        return (self.indices + 1 + draws.remainder(max(count - 1, 1))).remainder(count)
+
+    def _predict(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            prediction: Tensor = self.setup.model(images).argmax(dim=1)
+        return prediction
+
+    def _measure(self, best: Best) -> dict[str, Tensor]:
+        maps = self.maps(best.images, clean=False)
+        values = {
+            "adversarial_prediction": self._predict(best.images),
+            "perturbation_norm": perturbation_norms(best.images, self.images, self.setup.config["epsilon"]["norm"]),
+            "attack_harm": best.harm.double(),
+        }
+        values |= {name: metric(self.clean_maps, maps) for name, metric in self.setup.metrics.items()}
+        if self.setup.config["attack"]["save_images"]:
+            values["images"] = best.images
+        return {name: value.detach().cpu() for name, value in values.items()}
+
+    def _restore(self, tensors: dict[str, Tensor], count: int) -> None:
+        self.steps = [
+            {name.split(".", 1)[1]: value for name, value in tensors.items() if name.startswith(f"{number}.")}
+            for number in range(count)
+        ]
+        images, harm, found = (tensors[f"best.{name}"].to(self.setup.device) for name in _STATE)
+        self.best = Best(images, harm, found)

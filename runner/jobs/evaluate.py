@@ -1,0 +1,92 @@
+"""The job `evaluate`: one attack on the models of several seeds, with intervals over them."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from runner import stats
+from runner.core import store
+from runner.core.errors import ConfigError
+from runner.core.identity import Config
+from runner.core.store import Folder
+from runner.jobs import attack, parts
+from runner.jobs.cells import attack_cell, do_once, evaluate_cell
+from runner.jobs.report import write_report
+from runner.tracking import Tracker
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Attack every seed's model and summarise. Returns the content of `result.json`."""
+    parts.check(config)
+    cell = evaluate_cell(config)
+    result = do_once(
+        cell, config, lambda: attack.examples(config), lambda folder, tracker: _evaluate(config, folder, tracker)
+    )
+    log.info("report: %s", cell.folder / "index.html")
+    return result
+
+
+def _evaluate(config: Config, folder: Folder, tracker: Tracker) -> dict[str, Any]:
+    results, failed = _attack_seeds(config)
+    runs = [attack_cell({**config, "seed": seed}).folder for seed in results]
+    rows = pd.concat([pd.read_parquet(run / "rows.parquet") for run in runs], ignore_index=True)
+    summary, areas = stats.summarise(rows, list(parts.metrics(config))), stats.areas(rows, list(parts.metrics(config)))
+    store.write_frame(folder.path / "summary.parquet", summary)
+    store.write_frame(folder.path / "areas.parquet", areas)
+    _track(summary, tracker)
+    write_report(runs, Path(config["outputs"]), folder.path, folder.path.name, failed)
+    return {
+        "runs": [str(run.relative_to(config["outputs"])) for run in runs],
+        "failed_seeds": {str(seed): reason for seed, reason in _failed_seeds(config, results).items()},
+        **_over_seeds("test_accuracy", [result["test_accuracy"] for result in results.values()]),
+        **_over_seeds("seconds_per_epoch", [result["seconds_per_epoch"] for result in results.values()]),
+    }
+
+
+def _attack_seeds(config: Config) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]]]:
+    """Results by seed, and the `result.json` of those that failed. Errors: the last failure when every seed failed."""
+    results: dict[int, dict[str, Any]] = {}
+    failed: list[dict[str, Any]] = []
+    for seed in config["seeds"]:
+        seeded = {**config, "seed": seed}
+        try:
+            results[seed] = attack.run(seeded)
+        except ConfigError:
+            raise
+        except Exception as error:
+            log.exception("seed %s failed", seed)
+            failed.append(Folder(attack_cell(seeded).folder).result() or {"seed": seed, "error": str(error)})
+            if len(failed) == len(config["seeds"]):
+                raise
+    return results, failed
+
+
+def _failed_seeds(config: Config, results: dict[int, dict[str, Any]]) -> dict[int, str]:
+    missing = [seed for seed in config["seeds"] if seed not in results]
+    return {
+        seed: str((Folder(attack_cell({**config, "seed": seed}).folder).result() or {}).get("error", ""))
+        for seed in missing
+    }
+
+
+def _over_seeds(name: str, values: list[float]) -> dict[str, float | None]:
+    interval = stats.seed_interval(values)
+    known = {"": interval.mean, "_low": interval.low, "_high": interval.high}
+    return {f"{name}{end}": None if math.isnan(value) else value for end, value in known.items()}
+
+
+def _track(summary: pd.DataFrame, tracker: Tracker) -> None:
+    for (epsilon, metric), part in summary.groupby(["epsilon", "metric"]):
+        values = {f"metric/{metric}": float(part["mean"].iloc[0])}
+        values |= {
+            f"metric/{metric}_{side}": float(part[side].iloc[0]) for side in ("low", "high") if part[side].notna().all()
+        }
+        tracker.log(values, step_name="epsilon", step=float(str(epsilon)))
+    tracker.table("summary", summary)

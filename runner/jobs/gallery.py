@@ -1,0 +1,55 @@
+"""The worst, the median and the best example of an attack at its largest budget, kept for people to look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from runner.core import store
+from runner.jobs.chunk import Chunk, Setup
+
+
+def write_gallery(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame, file: Path) -> None:
+    """Write images, perturbed images and both maps of three examples, with what they are as JSON metadata."""
+    metric = setup.attack.measure if setup.attack.measure in setup.metrics else next(iter(setup.metrics))
+    last = rows[rows.epsilon == rows.epsilon.max()].reset_index(drop=True)
+    order = last[metric].sort_values(ascending=setup.metrics[metric].direction == "higher", kind="stable").index
+    chosen = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
+    examples = [
+        {
+            "role": role,
+            "example_id": int(last.example_id[index]),
+            "label": int(last.label[index]),
+            "prediction": int(last.clean_prediction[index]),
+            "value": float(last[metric][index]),
+        }
+        for role, index in chosen.items()
+    ]
+    about = {
+        "epsilon": float(last.epsilon[0]),
+        "norm": setup.config["epsilon"]["norm"],
+        "metric": metric,
+        "examples": examples,
+    }
+    picked = [_tensors(chunks, index) for index in chosen.values()]
+    tensors = {name: torch.stack([item[name] for item in picked]) for name in picked[0]}
+    store.write_tensors(file, tensors, {"gallery": json.dumps(about)})
+
+
+def _tensors(chunks: Sequence[Chunk], position: int) -> dict[str, Tensor]:
+    """Image, perturbed image and both maps of the example at a place in the evaluated order."""
+    chunk = chunks[position // len(chunks[0].ids)]
+    place = position % len(chunks[0].ids)
+    assert chunk.best is not None
+    tensors = {
+        "images": chunk.images,
+        "perturbed": chunk.best.images,
+        "clean_maps": chunk.clean_maps,
+        "perturbed_maps": chunk.maps(chunk.best.images, clean=False),
+    }
+    return {name: tensor[place].cpu() for name, tensor in tensors.items()}

@@ -1,0 +1,95 @@
+"""The job `report`: tables, plots and `index.html` from the finished runs of a sweep, or from any runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.core.errors import ConfigError
+from runner.core.identity import Config
+from runner.core.store import Folder
+from runner.report import build_report
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Write the report of `report.sweep` or `report.runs` to `outputs/reports/NAME`. Returns where it is."""
+    outputs, settings = Path(config["outputs"]), config["report"]
+    folders = _folders(outputs, settings)
+    page = report_on(folders, outputs, str(settings["name"]))
+    return {"status": "ok", "page": str(page)}
+
+
+def report_on(folders: Iterable[Path], outputs: Path, name: str, command: str | None = None) -> Path:
+    """Report on attack and evaluation folders, in `outputs/reports/NAME`. Errors: `ConfigError` when none is finished."""
+    attacks, failed = _attacks(folders, outputs)
+    if not attacks:
+        raise ConfigError(f"report.sweep={name}: none of its runs is finished")
+    page = write_report(attacks, outputs, outputs / "reports" / name, name, failed, command)
+    log.info("report: %s", page)
+    return page
+
+
+def write_report(
+    attacks: Sequence[Path],
+    outputs: Path,
+    folder: Path,
+    title: str,
+    failed: Sequence[Mapping[str, Any]],
+    command: str | None = None,
+) -> Path:
+    """Tables, plots and page of attack folders, written to `folder`."""
+    made_by = command or shlex.join(["python", "run.py", *sys.argv[1:]])
+    return build_report(attacks, outputs / "models", folder, title, made_by, failed)
+
+
+def sweep_file(outputs: Path, name: str) -> Path:
+    """Where a sweep keeps the list of its cells."""
+    return outputs / "sweeps" / name / "cells.json"
+
+
+def _folders(outputs: Path, settings: Mapping[str, Any]) -> list[Path]:
+    if settings["sweep"] is not None:
+        file = sweep_file(outputs, str(settings["sweep"]))
+        if not file.is_file():
+            raise ConfigError.choice(
+                "report.sweep", settings["sweep"], (path.parent.name for path in outputs.glob("sweeps/*/cells.json"))
+            )
+        return [outputs / cell["folder"] for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]]
+    if settings["runs"] is not None:
+        patterns = [settings["runs"]] if isinstance(settings["runs"], str) else list(settings["runs"])
+        found = [path for pattern in patterns for path in sorted(_matches(outputs, str(pattern))) if path.is_dir()]
+        if not found:
+            raise ConfigError(f"report.runs={settings['runs']}: no such folder under {outputs}")
+        return found
+    raise ConfigError("report.sweep=null: must name a sweep (or give report.runs=[FOLDER,...])")
+
+
+def _matches(outputs: Path, pattern: str) -> Iterable[Path]:
+    path = Path(pattern)
+    if path.is_absolute():
+        return path.parent.glob(path.name)
+    return [*outputs.glob(pattern), *outputs.glob(f"attacks/{pattern}")] or Path().glob(pattern)
+
+
+def _attacks(folders: Iterable[Path], outputs: Path) -> tuple[list[Path], list[dict[str, Any]]]:
+    """The finished attack folders among (or inside evaluations among) these, and the results of the failed ones."""
+    attacks: dict[Path, None] = {}
+    failed: list[dict[str, Any]] = []
+    for folder in folders:
+        result = Folder(folder).result()
+        if result is None or result.get("job") == "train":
+            continue
+        if result["status"] != "ok":
+            failed.append(result)
+        elif result["job"] == "evaluate":
+            attacks |= dict.fromkeys(outputs / run for run in result["runs"])
+        else:
+            attacks[folder] = None
+    return list(attacks), failed

@@ -1,0 +1,47 @@
+"""A small convolutional network for images of 8 to 64 pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from runner.core.errors import ConfigError, require
+from runner.models.parts import Classifier, Normalise, Shape, make_activation
+from runner.models.weights import load_weights
+
+POOLS: dict[str, Callable[[int], nn.Module]] = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
+
+
+def small_cnn(  # noqa: PLR0913  (one parameter a key of the YAML)
+    *,
+    shape: Shape,
+    classes: int,
+    width: int = 32,
+    pool: str = "max",
+    activation: str = "relu",
+    beta: float = 10.0,
+    mean: Sequence[float] = (0.5,),
+    std: Sequence[float] = (0.5,),
+    weights: str | None = None,
+) -> nn.Module:
+    """Two 3x3 convolutions of `width` and `2 width` channels, each followed by 2x2 pooling; 4 `width` units; logits."""
+    channels, height, columns = shape
+    require(min(height, columns) >= 4, "dataset.shape", list(shape), "at least 4x4 pixels for model=small_cnn")
+    require(width > 0, "model.width", width, "at least 1")
+    if pool not in POOLS:
+        raise ConfigError.choice("model.pool", pool, POOLS)
+    network = nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1),
+        make_activation(activation, beta),
+        POOLS[pool](2),
+        nn.Conv2d(width, 2 * width, 3, padding=1),
+        make_activation(activation, beta),
+        POOLS[pool](2),
+        nn.Flatten(),
+        nn.Linear(2 * width * (height // 4) * (columns // 4), 4 * width),
+        make_activation(activation, beta),
+        nn.Linear(4 * width, classes),
+    )
+    model = Classifier(Normalise(channels, mean, std), network)
+    return load_weights(model, weights) if weights else model

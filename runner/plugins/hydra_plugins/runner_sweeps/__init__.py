@@ -1,0 +1,1 @@
+"""Hydra plug-ins of the runner; Hydra finds them by their namespace."""

@@ -1,0 +1,64 @@
+"""A basic sweeper with zipped axes: lists of mappings that vary together, beside the usual product of `params`."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Override
+
+from runner.core.errors import ConfigError
+
+Zipped = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+class ZippedSweeper(BasicSweeper):
+    """The product of `params` and of the zipped axes; whatever the command line sets wins over both."""
+
+    def __init__(
+        self, max_batch_size: int | None = None, params: dict[str, str] | None = None, zipped: Zipped | None = None
+    ) -> None:
+        super().__init__(max_batch_size, params)
+        self.zipped = zipped or {}
+
+    def split_arguments(  # type: ignore[override]
+        self, overrides: list[Override], max_batch_size: int | None
+    ) -> list[list[list[str]]]:
+        """Batches of cells, each a list of overrides."""
+        product = BasicSweeper.split_arguments(overrides, None)[0]
+        given = {override.get_key_element().lstrip("+") for override in overrides}
+        axes = [[_settings(name, point, given) for point in points] for name, points in self.zipped.items()]
+        cells = [[*cell, *itertools.chain(*points)] for cell in product for points in itertools.product(*axes)]
+        unique = list({tuple(cell): cell for cell in cells}.values())
+        return list(BasicSweeper.split_overrides_to_chunks(unique, max_batch_size))
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Nothing here: our launchers compose and check every cell themselves before the first one runs."""
+
+
+def _settings(name: str, point: Mapping[str, Any], given: set[str]) -> list[str]:
+    if not isinstance(point, Mapping):
+        raise ConfigError(f"hydra.sweeper.zipped.{name}: every point must be a mapping of keys to values")
+    return [f"{key}={_text(value)}" for key, value in point.items() if key not in given]
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@dataclass
+class ZippedSweeperConfig:
+    """Options of the sweeper, set in a sweep's YAML under `hydra.sweeper`."""
+
+    _target_: str = "hydra_plugins.runner_sweeps.sweeper.ZippedSweeper"
+    # Cells launched at once; null for all.
+    max_batch_size: int | None = None
+    # Axes whose product is taken: key to a comma-separated list, as on the command line.
+    params: dict[str, Any] | None = None
+    # Axes whose keys vary together: a name to a list of mappings from key to value.
+    zipped: dict[str, Any] = field(default_factory=dict)
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="zipped", node=ZippedSweeperConfig, provider="runner")

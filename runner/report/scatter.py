@@ -1,0 +1,100 @@
+"""What robustness cost: area under the attacked metric's curve against test accuracy, with the Pareto front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from runner.report.analysis import Analysis
+from runner.report.curves import MAX_COLUMNS, Panel
+from runner.report.figures import grid, handles, legend, legend_rows
+from runner.report.naming import in_order
+from runner.report.styles import Style, styles
+
+FRONT = "Pareto front"
+
+
+def scatter_figures(analysis: Analysis) -> dict[str, Figure]:
+    """By name: one figure per setting with a panel per attribution and attack."""
+    figures: dict[str, Figure] = {}
+    looks = styles(analysis.series)
+    for setting in analysis.settings():
+        panels = [(panel, rows[rows["n_seeds"] > 0]) for panel, rows in analysis.panels(setting)]
+        panels = [(panel, rows) for panel, rows in panels if len(rows)]
+        if panels:
+            figures["-".join(["scatter", *setting.values()])] = _figure(analysis, panels, looks)
+    return figures
+
+
+def _figure(analysis: Analysis, panels: Sequence[tuple[Panel, pd.DataFrame]], looks: Mapping[str, Style]) -> Figure:
+    columns = min(len(panels), MAX_COLUMNS)
+    names = in_order(pd.concat([rows for _, rows in panels])["series"])
+    mark = Line2D([], [], color="#999999", linewidth=1.0, linestyle="--", label=FRONT)
+    figure, axes = grid(len(panels), columns, legend_rows([*names, FRONT], columns), height=3.2)
+    for index, (axis, (panel, rows)) in enumerate(zip(axes, panels, strict=True)):
+        info = analysis.data.metrics[analysis.primary(panel)]
+        key, what = quantity(rows, info.name)
+        draw_scatter(axis, rows, key, info.direction, looks)
+        axis.set_title(f"{panel['attribution']}, {panel['attack']} attack")
+        axis.set_ylabel(f"{info.title}\n({what})")
+        if index >= len(panels) - columns:
+            axis.set_xlabel("test accuracy (%) ↑")
+    first = panels[0][0]
+    title = f"Robustness against accuracy · {first['dataset']} / {first['model']}, {first['norm']}"
+    legend(figure, title, [*handles(names, looks, points=True), mark], columns)
+    return figure
+
+
+def quantity(rows: pd.DataFrame, metric: str) -> tuple[str, str]:
+    """(column, words) of what stands for robustness: the range area, or the value at the only budget there is."""
+    area = f"area_{metric}"
+    if area in rows and rows[area].notna().any():
+        return area, "mean over the budgets"
+    largest = float(rows["largest_epsilon"].max())
+    return f"{metric}@{largest:g}", "without a budget" if math.isinf(largest) else f"at ε = {largest:g}"
+
+
+def draw_scatter(axis: Axes, rows: pd.DataFrame, key: str, direction: str, looks: Mapping[str, Style]) -> None:
+    """One point a defense with both intervals over seeds, and the front of the defenses that no other one dominates."""
+    x, y = 100.0 * rows["test_accuracy"].to_numpy(), rows[key].to_numpy()
+    xerr, yerr = 100.0 * _half_widths(rows, "test_accuracy"), _half_widths(rows, key)
+    for index, name in enumerate(rows["series"]):
+        look = looks[name]
+        bars = {"xerr": xerr[index], "yerr": yerr[index], "elinewidth": 0.9, "capsize": 2, "alpha": 0.45}
+        axis.errorbar(x[index], y[index], fmt="none", ecolor=look.color, zorder=2, **bars)
+        axis.plot(x[index], y[index], look.marker, color=look.color, markersize=8, mec="white", zorder=3)
+    front = pareto(x, y, direction)
+    axis.plot(x[front], y[front], color="#999999", linewidth=1.0, linestyle="--", zorder=1)
+    axis.set_xlim(*_limits(x, xerr))
+    axis.set_ylim(*_limits(y, yerr))
+
+
+def _half_widths(rows: pd.DataFrame, key: str) -> np.ndarray:
+    """Half intervals; 0 where one seed gives none, so that the point is drawn alone."""
+    return np.nan_to_num((rows[f"{key}_high"] - rows[f"{key}_low"]).to_numpy(dtype=float) / 2.0)
+
+
+def pareto(accuracy: np.ndarray, robustness: np.ndarray, direction: str) -> list[int]:
+    """Positions of the points that no other point beats in one of the two without losing in the other; by accuracy."""
+    signed = robustness if direction == "higher" else -robustness
+    known = [index for index in range(len(signed)) if not math.isnan(accuracy[index] + signed[index])]
+    front: list[int] = []
+    for index in sorted(known, key=lambda item: (-accuracy[item], -signed[item])):
+        if not front or signed[index] > signed[front[-1]]:
+            front.append(index)
+    return front[::-1]
+
+
+def _limits(values: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
+    """Room for the error bars, but at most one span of the means on each side: those of two seeds run off the axis."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    span = max(high - low, 0.02 * max(abs(high), abs(low)), 1e-3)
+    bottom = max(float(np.nanmin(values - errors)), low - span)
+    top = min(float(np.nanmax(values + errors)), high + span)
+    return bottom - 0.12 * span, top + 0.12 * span

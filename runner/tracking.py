@@ -1,0 +1,297 @@
+"""The only file that imports wandb: a view of a job for people. The store is the truth; no failure here stops a job."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, get_args
+
+from runner.core.errors import ConfigError, require
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import wandb as wandb_module
+
+Mode = Literal["online", "offline", "disabled"]
+_MODES: tuple[Mode, ...] = get_args(Mode)
+_METADATA_KEYS = {"name"}
+_P = ParamSpec("_P")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrackingSettings:
+    """The `tracking` group of the config. Errors: `ConfigError` naming the key."""
+
+    # online: needs a login and a network, goes on offline without them; disabled: nothing is written
+    mode: Mode = "offline"
+    # W&B project and team; the login's own team where entity is null
+    project: str = "attribution-robustness"
+    entity: str | None = None
+    # W&B keeps its files in the folder `wandb` in here; null: in the job's own folder
+    dir: str | None = "outputs"
+    tags: Sequence[str] = ()
+    # larger tables are sampled down to this; the whole table is in the rows artifact
+    max_table_rows: int = 10_000
+    # let W&B store the program, the git remote and the uncommitted changes
+    save_code: bool = False
+    # let W&B sample CPU, memory and GPU use
+    system_metrics: bool = False
+    # seconds to wait for the server at the start and for uploads at the end (online only)
+    start_timeout: float = 60.0
+    finish_timeout: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.mode not in _MODES:
+            raise ConfigError.choice("tracking.mode", self.mode, _MODES)
+        require(bool(self.project), "tracking.project", self.project, "the name of a project")
+        valid_tags = not isinstance(self.tags, str) and all(0 < len(str(tag)) <= 64 for tag in self.tags)
+        require(valid_tags, "tracking.tags", self.tags, "a list of words of 1 to 64 characters")
+        require(self.max_table_rows >= 1, "tracking.max_table_rows", self.max_table_rows, "at least 1")
+        require(self.start_timeout > 0, "tracking.start_timeout", self.start_timeout, "above 0 (seconds)")
+        require(self.finish_timeout > 0, "tracking.finish_timeout", self.finish_timeout, "above 0 (seconds)")
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any]) -> TrackingSettings:
+        """The settings of a `tracking` config node."""
+        allowed = {item.name for item in fields(cls)}
+        for key in sorted(set(settings) - allowed - _METADATA_KEYS):
+            raise ConfigError.choice("tracking", key, allowed)
+        return cls(**{key: value for key, value in settings.items() if key in allowed})
+
+
+class Tracker:
+    """What a job may show of itself. This one shows nothing: `tracking=none`, or a W&B that could not start.
+
+    No method raises because of W&B.
+    """
+
+    def log(self, values: Mapping[str, float], *, step_name: str, step: float) -> None:
+        """One point of each named curve, against the axis `step_name` ("epoch", "epsilon")."""
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Single values of the whole job."""
+
+    def table(self, name: str, frame: pd.DataFrame) -> None:
+        """A table of at most `tracking.max_table_rows` rows: a fixed random sample of a longer frame."""
+
+    def image(self, name: str, path: Path, caption: str = "") -> None:
+        """An image file."""
+
+    def artifact(self, name: str, kind: str, files: Sequence[Path], metadata: Mapping[str, Any]) -> None:
+        """Files of the store as a versioned artifact; they are referred to where they lie, not copied."""
+
+    def finish(self, exit_code: int) -> None:
+        """The end of the job; `track` calls it."""
+
+
+@contextmanager
+def track(
+    settings: Mapping[str, Any],
+    *,
+    job: str,
+    identity: str,
+    name: str,
+    group: str | None,
+    config: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    folder: Path,
+) -> Iterator[Tracker]:
+    """One W&B run for one job, finished with exit code 0, or 1 when the body raises.
+
+    The run's id is `<job>-<identity>`: a retried job continues its run online, and offline writes a second segment
+    under the same id, which `wandb sync` merges in order. `config` is the resolved, plain config.
+    Errors: `ConfigError` for bad settings, before anything starts; failures of W&B itself are warnings.
+    """
+    options = TrackingSettings.read(settings)
+    request = {
+        "id": _plain_name(f"{job}-{identity}"),
+        "name": name[:128],
+        "job_type": job,
+        "group": group,
+        "config": {**config, "provenance": dict(provenance)},
+    }
+    root = Path(folder if options.dir is None else options.dir).absolute()
+    tracker = _start(options, request, root)
+    try:
+        yield tracker
+    except BaseException:
+        tracker.finish(exit_code=1)
+        raise
+    tracker.finish(exit_code=0)
+
+
+def _start(options: TrackingSettings, request: dict[str, Any], root: Path) -> Tracker:
+    if options.mode == "disabled":
+        return Tracker()
+    attempts: tuple[Mode, ...] = ("online", "offline") if options.mode == "online" else ("offline",)
+    for mode, instead in zip(attempts, (*attempts[1:], "without it"), strict=True):
+        try:
+            with _environment(root):
+                return _open(options, request, root, mode)
+        except Exception as error:  # whatever W&B raises must not stop the job
+            log.warning("W&B could not start %s, the job goes on %s: %s", mode, instead, _brief(error))
+    return Tracker()
+
+
+def _open(options: TrackingSettings, request: dict[str, Any], root: Path, mode: Mode) -> WandbTracker:
+    wandb = importlib.import_module("wandb")
+    # Asked first, because wandb.init would prompt for a key on a terminal and so stop the job.
+    if mode == "online" and not wandb.login(prompt=False, verify=True):
+        raise ConnectionError("no W&B login on this machine (run `wandb login`)")
+    root.mkdir(parents=True, exist_ok=True)
+    run = wandb.init(
+        project=options.project,
+        entity=options.entity,
+        dir=str(root),
+        tags=[str(tag) for tag in options.tags] or None,
+        mode=mode,
+        resume="allow" if mode == "online" else None,
+        reinit="create_new",  # evaluate runs attacks runs trainings: their runs are open side by side
+        allow_val_change=True,
+        settings=_wandb_settings(wandb, options),
+        **request,
+    )
+    if mode == "online":
+        log.info("W&B run: %s", run.url)
+    return WandbTracker(wandb, run, options, root)
+
+
+def _wandb_settings(wandb: Any, options: TrackingSettings) -> Any:
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        symlink=False,  # `latest-run` is a race between parallel jobs
+        save_code=options.save_code,
+        disable_code=not options.save_code,
+        disable_git=not options.save_code,
+        disable_job_creation=True,
+        x_disable_stats=not options.system_metrics,
+        x_save_requirements=options.save_code,
+        x_transaction_log_flush_interval=1.0,  # 15 s by default: a job killed earlier would leave nothing
+        init_timeout=options.start_timeout,
+        finish_timeout=options.finish_timeout,
+    )
+
+
+def _guarded(method: Callable[Concatenate[WandbTracker, _P], None]) -> Callable[Concatenate[WandbTracker, _P], None]:
+    """A failing method warns once, and the tracker does nothing from then on."""
+
+    @functools.wraps(method)
+    def call(self: WandbTracker, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        if self.broken:
+            return
+        try:
+            with _environment(self.root):
+                method(self, *args, **kwargs)
+        except Exception as error:  # whatever W&B raises must not stop the job
+            self.broken = True
+            log.warning("W&B failed in %s, the job goes on without it: %s", method.__name__, _brief(error))
+
+    return call
+
+
+@dataclass
+class WandbTracker(Tracker):
+    """An open W&B run."""
+
+    wandb: Any
+    run: wandb_module.Run
+    options: TrackingSettings
+    root: Path
+    broken: bool = False
+    _defined: set[str] = field(default_factory=set)
+
+    @_guarded
+    def log(self, values: Mapping[str, float], *, step_name: str, step: float) -> None:
+        """One point of each curve; an axis is declared when it is first seen."""
+        for metric in [name for name in (step_name, *values) if name not in self._defined]:
+            self.run.define_metric(metric, step_metric=None if metric == step_name else step_name)
+            self._defined.add(metric)
+        self.run.log({**{key: float(value) for key, value in values.items()}, step_name: float(step)})
+
+    @_guarded
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Single values of the whole job."""
+        self.run.summary.update(dict(values))
+
+    @_guarded
+    def table(self, name: str, frame: pd.DataFrame) -> None:
+        """A table whose columns have the types of the frame."""
+        limit = self.options.max_table_rows
+        if len(frame) > limit:
+            log.info("W&B table %s: %d of %d rows (tracking.max_table_rows)", name, limit, len(frame))
+            frame = frame.sample(limit, random_state=0).sort_index()
+        columns = {str(key): _column(frame[key]) for key in frame.columns}
+        table = self.wandb.Table(columns=list(columns), dtype=[kind for kind, _ in columns.values()])
+        # Set whole: add_data checks types cell by cell, 0.4 s for 700 rows instead of 0.05 s.
+        table.data = [list(row) for row in zip(*(values for _, values in columns.values()), strict=True)]
+        self.run.log({name: table})
+
+    @_guarded
+    def image(self, name: str, path: Path, caption: str = "") -> None:
+        """An image file."""
+        self.run.log({name: self.wandb.Image(str(path), caption=caption or None)})
+
+    @_guarded
+    def artifact(self, name: str, kind: str, files: Sequence[Path], metadata: Mapping[str, Any]) -> None:
+        """Files as version of the artifact `<name>-<run id>`: names are shared by a whole W&B project."""
+        artifact = self.wandb.Artifact(
+            _plain_name(f"{name}-{self.run.id}"), type=_plain_name(kind), metadata=dict(metadata)
+        )
+        for path in files:
+            artifact.add_file(str(Path(path).absolute()), policy="immutable")  # a finished folder never changes
+        self.run.log_artifact(artifact)
+
+    def finish(self, exit_code: int) -> None:
+        """Close the run, even one that failed before."""
+        try:
+            with _environment(self.root):
+                self.run.finish(exit_code=exit_code)
+        except Exception as error:  # whatever W&B raises must not stop the job
+            log.warning("W&B failed in finish: %s", _brief(error))
+
+
+def _column(series: pd.Series[Any]) -> tuple[type, list[Any]]:
+    """The W&B type of a column, and its values as plain Python values, None where missing."""
+    values = series.astype(object).where(series.notna(), None).tolist()
+    if series.dtype.kind == "b":
+        return bool, values
+    if series.dtype.kind in "iuf":
+        return float, values
+    return str, [None if value is None else str(value) for value in values]
+
+
+@contextmanager
+def _environment(root: Path) -> Iterator[None]:
+    """Keep staged artifacts and logs out of the home folder; variables that the user has set win.
+
+    What W&B adds goes again: with its WANDB_SERVICE, a child on another node would look for a server of this process.
+    """
+    before = {key for key in os.environ if key.startswith("WANDB_")}
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_DATA_DIR", str(root / "wandb"))
+    os.environ.setdefault("WANDB_CACHE_DIR", str(root / "wandb" / "cache"))
+    try:
+        yield
+    finally:
+        for key in [key for key in os.environ if key.startswith("WANDB_") and key not in before]:
+            del os.environ[key]
+
+
+def _plain_name(text: str) -> str:
+    """A name that W&B takes for ids and artifacts."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:128]
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"

@@ -1,0 +1,86 @@
+"""Wrong values are refused by name, and every YAML of the group builds what it says."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from runner.attributions.integrated_gradients import IntegratedGradients
+from runner.attributions.saliency import Saliency
+from runner.attributions.smoothgrad import SmoothGrad
+from runner.attributions.uniform_gradient import UniformGradient
+from runner.core.build import build
+from runner.core.errors import ConfigError
+
+FOLDER = Path(__file__).parents[2] / "conf" / "attribution"
+FILES = sorted(FOLDER.glob("*.yaml"))
+WRONG = [
+    (Saliency, "output", "logits"),
+    (Saliency, "multiply_by_input", "yes"),
+    (Saliency, "chunk", 0),
+    (Saliency, "chunk", 2.5),
+    (IntegratedGradients, "steps", 0),
+    (IntegratedGradients, "steps", "many"),
+    (IntegratedGradients, "rule", "simpson"),
+    (IntegratedGradients, "baseline", []),
+    (IntegratedGradients, "baseline", "black"),
+    (SmoothGrad, "samples", -1),
+    (SmoothGrad, "samples", True),
+    (SmoothGrad, "sigma", -0.1),
+    (SmoothGrad, "sigma", float("nan")),
+    (SmoothGrad, "sigma", float("inf")),
+    (SmoothGrad, "sigma", None),
+    (SmoothGrad, "relative_to", "range"),
+    (UniformGradient, "samples", 0),
+    (UniformGradient, "radius", "4/0"),
+    (UniformGradient, "radius", -1),
+    (UniformGradient, "shape", "sphere"),
+    (UniformGradient, "relative_to", 1),
+    (UniformGradient, "output", "loss"),
+]
+
+
+@pytest.mark.parametrize(("kind", "key", "value"), WRONG)
+def test_wrong_values_are_refused_by_name(kind, key, value):
+    with pytest.raises(ConfigError) as error:
+        kind(**{key: value})
+    assert str(error.value).startswith(f"attribution.{key}=")
+    assert "\n" not in str(error.value)
+
+
+def test_baseline_must_fit_the_channels(cnn, images, targets, keys):
+    with pytest.raises(ConfigError, match=r"attribution.baseline=\[0, 0, 0\].*one for each of the 2 channels"):
+        IntegratedGradients(baseline=[0, 0, 0])(cnn, images, targets, keys)
+
+
+def test_the_group_is_complete():
+    names = ["input_x_gradient", "integrated_gradients", "saliency", "smoothgrad", "uniform_gradient"]
+    assert [file.stem for file in FILES] == names
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_yaml_states_every_option_and_builds(file, cnn, images, targets, keys):
+    assert file.read_text().startswith("# python run.py job=attack attribution=" + file.stem)
+    node = OmegaConf.load(file)
+    assert node.pop("name") == file.stem
+    method = build(node, "attribution")
+    assert {field.name for field in fields(method)} == set(node) - {"_target_"}
+    maps = method(cnn, images, targets, keys)
+    assert maps.shape == images.shape
+    assert torch.isfinite(maps).all()
+    node["sample"] = 3
+    with pytest.raises(ConfigError, match=r"^attribution\.sample\b.*output"):
+        build(node, "attribution")
+
+
+def test_yaml_defaults_are_the_defaults_of_the_code():
+    for file in FILES:
+        node = OmegaConf.load(file)
+        del node["name"]
+        method = build(node, "attribution")
+        plain = type(method)()
+        names = {field.name for field in fields(method)}
+        differing = {name for name in names if getattr(method, name) != getattr(plain, name)}
+        assert differing <= ({"multiply_by_input"} if file.stem == "input_x_gradient" else {"chunk"})
