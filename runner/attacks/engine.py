@@ -85,7 +85,9 @@ def ascent_direction(objective: Objective, images: Tensor, step: int) -> Tensor:
     leaf = images.detach().requires_grad_(True)
     with torch.enable_grad():
         value = objective(leaf, step).sum()
-        (gradient,) = torch.autograd.grad(value, leaf)
+        if not value.requires_grad:  # a map that does not depend on the images: a linear model's
+            return torch.zeros_like(images)
+        (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True, materialize_grads=True)
     return torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ Config = dict[str, Any]
 DIGITS = 12
 
 MACHINE_KEYS: dict[str, frozenset[str]] = {
-    "dataset": frozenset({"root", "download", "workers", "cache"}),
+    "dataset": frozenset({"root", "folder", "archive", "download", "workers", "in_memory", "cache"}),
     "attribution": frozenset({"chunk"}),
     "attack": frozenset({"chunk", "save_images"}),
 }
@@ -77,14 +77,14 @@ def canonical(value: Any) -> Any:
     if isinstance(value, str):
         return canonical(float(exact(value, "config"))) if _FRACTION.fullmatch(value) else f"s:{value}"
     if isinstance(value, int | float):
-        return f"n:{format(value, '.12g')}".replace("n:-0", "n:0") if value == 0 else f"n:{format(value, '.12g')}"
+        return f"n:{format(value + 0.0, '.12g')}"
     raise ConfigError(f"config: {value!r} ({type(value).__name__}) cannot be part of an experiment's identity")
 
 
-def folder_name(labels: list[str], identity: str) -> str:
-    """`label-label-...-identity`, with only letters, digits and `._-` in it, so that no label leaves its parent folder."""
+def folder_name(labels: Sequence[str], identity: str | None = None) -> str:
+    """`label-label-...-identity`, with only letters, digits and `._` in each label: none can leave its parent folder."""
     safe = [re.sub(r"[^A-Za-z0-9._]+", "_", label).strip("._") or "x" for label in labels]
-    return "-".join([*safe, identity])[-200:].lstrip("-.")
+    return "-".join(safe)[:180] + (f"-{identity}" if identity else "")
 
 
 def _weights_by_content(model: Config) -> Config:

@@ -30,7 +30,8 @@ class Source:
             with FileLock(base / f".{self.loader}.download.lock"):
                 return [loader(root=str(base), download=True, **split) for split in splits]
         except (RuntimeError, OSError, EOFError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            # torchvision goes on with advice about its own arguments
+            reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
             raise ConfigError(self._advice(root, download, reason)) from error
 
     def _advice(self, root: str, download: bool, reason: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from runner.core import store
 from runner.core.errors import require
-from runner.core.identity import Config, digest, group_identity
+from runner.core.identity import Config
 from runner.core.progress import Advance, progress
 from runner.core.store import Folder
 from runner.jobs import parts, train
@@ -94,7 +94,7 @@ def _rows(config: Config, chunks: Sequence[Chunk]) -> pd.DataFrame:
     """One row per (example, epsilon), ordered by epsilon and then by example."""
     rows = pd.concat([chunk.frame() for chunk in chunks], ignore_index=True)
     rows = rows.sort_values(["epsilon", "position"], ignore_index=True).drop(columns="position")
-    return rows.assign(norm=config["epsilon"]["norm"], **attack_cell(config).columns)
+    return rows.assign(**attack_cell(config).columns)
 
 
 def _finish(
@@ -107,8 +107,6 @@ def _finish(
     _track(setup, rows, folder, tracker)
     attacked = rows[rows.epsilon > 0]
     return {
-        "group_id": digest(group_identity(setup.config)),
-        "norm": setup.config["epsilon"]["norm"],
         "epsilons": list(setup.epsilons),
         "examples": int(rows.example_id.nunique()),
         "unharmed": {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.errors import ConfigError
-from runner.core.identity import Config
+from runner.core.identity import Config, folder_name
 from runner.core.store import Folder
 from runner.report import build_report
 
@@ -22,16 +22,20 @@ def run(config: Config) -> dict[str, Any]:
     """Write the report of `report.sweep` or `report.runs` to `outputs/reports/NAME`. Returns where it is."""
     outputs, settings = Path(config["outputs"]), config["report"]
     folders = _folders(outputs, settings)
-    page = report_on(folders, outputs, str(settings["name"]))
+    page = report_on(folders, outputs, str(settings["name"] or settings["sweep"] or "runs"))
     return {"status": "ok", "page": str(page)}
 
 
-def report_on(folders: Iterable[Path], outputs: Path, name: str, command: str | None = None) -> Path:
-    """Report on attack and evaluation folders, in `outputs/reports/NAME`. Errors: `ConfigError` when none is finished."""
-    attacks, failed = _attacks(folders, outputs)
-    if not attacks:
+def report_on(folders: Iterable[Path], outputs: Path, name: str, failed: Sequence[Mapping[str, Any]] = ()) -> Path:
+    """Report on attack and evaluation folders, in `outputs/reports/NAME`.
+
+    `failed` describes runs that failed before they had a folder. Errors: `ConfigError` when there is nothing to tell.
+    """
+    attacks, told = _attacks(folders, outputs)
+    told += [result for result in failed if result.get("job") != "evaluate"]
+    if not attacks and not told:
         raise ConfigError(f"report.sweep={name}: none of its runs is finished")
-    page = write_report(attacks, outputs, outputs / "reports" / name, name, failed, command)
+    page = write_report(attacks, outputs, outputs / "reports" / folder_name([name]), name, told)
     log.info("report: %s", page)
     return page
 
@@ -42,11 +46,14 @@ def write_report(
     folder: Path,
     title: str,
     failed: Sequence[Mapping[str, Any]],
-    command: str | None = None,
 ) -> Path:
     """Tables, plots and page of attack folders, written to `folder`."""
-    made_by = command or shlex.join(["python", "run.py", *sys.argv[1:]])
-    return build_report(attacks, outputs / "models", folder, title, made_by, failed)
+    return build_report(attacks, outputs / "models", folder, title, command(), failed)
+
+
+def command() -> str:
+    """The command line of this process, as a user would type it."""
+    return shlex.join(["python", "run.py", *sys.argv[1:]])
 
 
 def sweep_file(outputs: Path, name: str) -> Path:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -24,7 +22,7 @@ from runner.core.progress import QUIET, Advance, progress
 from runner.core.store import Folder
 from runner.jobs import parts, run_job
 from runner.jobs.cells import Cell, cell_of
-from runner.jobs.report import report_on, sweep_file
+from runner.jobs.report import command, report_on, sweep_file
 
 log = logging.getLogger(__name__)
 MAX_TRIES = 2
@@ -215,8 +213,10 @@ def finish(plan: Plan, failures: Mapping[Path, str]) -> None:
         console.print(_failure_table(failures))
     name = str(config["sweep"] or "unnamed")
     folders = [cell.folder for config, _ in plan.cells if (cell := cell_of(config)) is not None and cell.job != "train"]
-    if any(Folder(folder).finished() for folder in folders):
-        report_on(folders, Path(config["outputs"]), name, command())
+    lost = [plan.tasks[path] for path in failures if path in plan.tasks and Folder(path).result() is None]
+    failed = [{"job": task.cell.job, **task.cell.columns, "error": failures[task.cell.folder]} for task in lost]
+    if folders:
+        report_on(folders, Path(config["outputs"]), name, failed)
     if failures:
         raise SweepFailedError(f"{len(failures)} of {len(plan.tasks)} runs failed; the same command tries them again")
 
@@ -254,11 +254,6 @@ def _estimate(plan: Plan) -> tuple[float, bool]:
         unknown |= not known
         total += len(tasks) * sum(known) / max(len(known), 1)
     return total, unknown
-
-
-def command() -> str:
-    """The command line of this process, as a user would type it."""
-    return shlex.join(["python", "run.py", *sys.argv[1:]])
 
 
 def as_results(plan: Plan, failures: Mapping[Path, str]) -> list[dict[str, Any]]:

@@ -38,13 +38,16 @@ def run(config: Config) -> dict[str, Any]:
     """Train the model of this config, or take the finished one. Returns the content of its `result.json`."""
     parts.check(config)
     cell = train_cell(config)
-    return do_once(cell, config, lambda: _examples(config), lambda folder, tracker: _train(config, folder, tracker))
+    return do_once(cell, config, lambda: _ready(config), lambda folder, tracker: _train(config, folder, tracker))
 
 
-def _examples(config: Config) -> Examples | None:
-    """The training split. Errors: `ConfigError` when the dataset has none and there is something to train."""
+def _ready(config: Config) -> None:
+    """Load what training needs. Errors: `ConfigError` for missing data, no training split, or unfit model.weights."""
     data = parts.dataset(config)
-    return data.training_split() if config["training"]["epochs"] > 0 else None
+    if config["training"]["epochs"] > 0:
+        data.training_split()
+    if config["model"].get("weights"):
+        parts.part(config, "model")
 
 
 def load_model(config: Config, device: torch.device) -> nn.Module:

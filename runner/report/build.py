@@ -9,12 +9,13 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from runner.core.store import replacing, write_text
 from runner.report.analysis import Analysis
 from runner.report.curves import curve_figures
 from runner.report.figures import png, svg
-from runner.report.files import slug, write_atomic
 from runner.report.gallery import gallery_figure
 from runner.report.load import ReportData, load
+from runner.report.naming import slug
 from runner.report.page import Page, Picture, conditions, describe, findings, render, seed_note
 from runner.report.scatter import scatter_figures
 from runner.report.styles import RC
@@ -69,7 +70,7 @@ def write_report(data: ReportData, out: Path, title: str, command: str) -> Path:
         provenance=data.provenance,
         files=files,
     )
-    write_atomic(out / "index.html", render(page))
+    write_text(out / "index.html", render(page))
     return out / "index.html"
 
 
@@ -78,7 +79,7 @@ def _write_tables(analysis: Analysis, out: Path, title: str) -> list[str]:
     texts = {f"{name}.csv": frame.to_csv(index=False) for name, frame in csv_frames(analysis).items()}
     texts |= {"summary.md": markdown(tables, title), "summary.tex": latex(tables, title)}
     for name, text in texts.items():
-        write_atomic(out / "tables" / name, text)
+        write_text(out / "tables" / name, text)
     return [f"tables/{name}" for name in texts]
 
 
@@ -86,11 +87,17 @@ def _write_figures(figures: Mapping[str, Figure], out: Path, written: list[str])
     pictures = []
     for name, figure in figures.items():
         picture = Picture(slug(name), name, png(figure))
-        write_atomic(out / "plots" / f"{picture.name}.png", picture.data)
-        write_atomic(out / "plots" / f"{picture.name}.svg", svg(figure))
-        written += [f"plots/{picture.name}.png", f"plots/{picture.name}.svg"]
+        for suffix, content in (("png", picture.data), ("svg", svg(figure))):
+            written.append(_write_plot(out, f"{picture.name}.{suffix}", content))
         pictures.append(picture)
     return pictures
+
+
+def _write_plot(out: Path, name: str, content: bytes) -> str:
+    """The file's path relative to the page."""
+    with replacing(out / "plots" / name) as beside:
+        beside.write_bytes(content)
+    return f"plots/{name}"
 
 
 def _write_galleries(analysis: Analysis, out: Path, written: list[str]) -> dict[str, list[Picture]]:
@@ -109,7 +116,6 @@ def _write_galleries(analysis: Analysis, out: Path, written: list[str]) -> dict[
         title = f"{record['series']} · {record['attribution']}, {record['attack']} attack · seed {gallery.seed}"
         figure = gallery_figure(gallery, analysis.data.metrics.get(gallery.metric), title)
         picture = Picture(name, title, png(figure))
-        write_atomic(out / "plots" / f"{name}.png", picture.data)
-        written.append(f"plots/{name}.png")
+        written.append(_write_plot(out, f"{name}.png", picture.data))
         found.setdefault(panel, []).append(picture)
     return found

@@ -1,4 +1,4 @@
-"""Names of curves: the defense, told apart where two different cells would read the same; and their order."""
+"""Names of curves (the defense, told apart where two cells would read the same), their order, and names of files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
+
+
+def slug(*parts: str) -> str:
+    """The parts joined by '-', in letters that any file system takes: all but letters, digits, '.', '_', '-' become '_'."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts))
 
 
 def natural_key(name: str) -> list[tuple[int, float, str]]:

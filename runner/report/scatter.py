@@ -92,9 +92,13 @@ def pareto(accuracy: np.ndarray, robustness: np.ndarray, direction: str) -> list
 
 
 def _limits(values: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
-    """Room for the error bars, but at most one span of the means on each side: those of two seeds run off the axis."""
+    """Room for the typical error bar and at least one span of the means; only unusually long bars run off the axis."""
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     span = max(high - low, 0.02 * max(abs(high), abs(low)), 1e-3)
-    bottom = max(float(np.nanmin(values - errors)), low - span)
-    top = min(float(np.nanmax(values + errors)), high + span)
-    return bottom - 0.12 * span, top + 0.12 * span
+    room = max(span, 1.1 * float(np.median(errors)))
+    bottom, top = (
+        max(float(np.nanmin(values - errors)), low - room),
+        min(float(np.nanmax(values + errors)), high + room),
+    )
+    margin = 0.08 * (top - bottom) + 0.05 * span
+    return bottom - margin, top + margin

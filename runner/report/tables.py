@@ -106,7 +106,7 @@ def _table(analysis: Analysis, setting: dict[str, str]) -> Table:
 
 def _columns(analysis: Analysis, setting: Mapping[str, str], panels: Sequence[Mapping[str, str]]) -> list[Column]:
     metrics = analysis.data.metrics
-    columns = [Column("test_accuracy", f"test accuracy,{NBSP}%", "higher", 100.0)]
+    columns = [Column("test_accuracy", "test accuracy, %", "higher", 100.0)]
     for info in metrics.values():
         title = info.name.replace("_", " ") + (f", {info.unit}" if info.unit else "")
         columns.append(Column(f"area_{info.name}", title, info.direction, group="mean over the budgets (area, range)"))
@@ -115,8 +115,8 @@ def _columns(analysis: Analysis, setting: Mapping[str, str], panels: Sequence[Ma
             direction = metrics[name].direction if epsilon > 0 else ""
             group = f"{name.replace('_', ' ')} at one budget"
             columns.append(Column(f"{name}@{epsilon:g}", epsilon_title(epsilon), direction, group=group))
-    columns.append(Column("unharmed", f"unharmed,{NBSP}%", scale=100.0, interval=False, places=1))
-    columns.append(Column("seconds_per_epoch", f"s{NBSP}/{NBSP}epoch"))
+    columns.append(Column("unharmed", "unharmed, %", scale=100.0, interval=False, places=1))
+    columns.append(Column("seconds_per_epoch", "s / epoch"))
     columns.append(Column("n_seeds", "seeds", interval=False))
     return [*columns, Column("failed", "failed", interval=False)]
 

@@ -13,12 +13,11 @@ KEYS = rng.example_keys(5, torch.arange(64), "augment")
 def naive(images: Tensor, keys: Tensor, flip: bool, pad: int) -> Tensor:
     result = []
     for image, (coin, down, right) in zip(images, rng.uniform(keys, (3,)), strict=True):
-        image = image.flip(2) if flip and coin < 0.5 else image
         canvas = torch.zeros(image.shape[0], image.shape[1] + 2 * pad, image.shape[2] + 2 * pad)
         canvas[:, pad : pad + image.shape[1], pad : pad + image.shape[2]] = image
         top, left = int(down * (2 * pad + 1)), int(right * (2 * pad + 1))
         window = canvas[:, top : top + image.shape[1], left : left + image.shape[2]]
-        result.append(window)
+        result.append(window.flip(2) if flip and coin < 0.5 else window)
     return torch.stack(result)
 
 

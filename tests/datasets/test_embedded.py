@@ -19,10 +19,7 @@ def test_mnist5k_has_400_and_100_of_each_digit() -> None:
 
 def test_mnist5k_train_and_test_share_no_image() -> None:
     data = mnist5k()
-    train, test = (
-        {image.tobytes() for image in split.images.numpy()}  # type: ignore[attr-defined]
-        for split in (data.train, data.test)
-    )
+    train, test = ({image.tobytes() for image in split.images.numpy()} for split in (data.train, data.test))
     assert not train & test
 
 
@@ -31,13 +28,13 @@ def test_digits_are_scaled_exactly_and_all_there() -> None:
     assert (len(data.train), len(data.test)) == (1438, 359)
     pixels, _ = load_digits(return_X_y=True)
     expected = torch.from_numpy(pixels).mul(255 / 16).round().sum()
-    total = sum(split.images.double().sum() for split in (data.train, data.test))  # type: ignore[attr-defined]
+    total = sum(split.images.double().sum() for split in (data.train, data.test))
     assert total == expected
-    assert data.test.images.max() == 255  # type: ignore[attr-defined]
+    assert data.test.images.max() == 255
 
 
 def test_subsets_are_prefixes_and_the_seed_moves_the_split() -> None:
     small, large = digits(test_size=50), digits(test_size=200)
     assert torch.equal(small.test.ids, large.test.ids[:50])
     assert torch.equal(small.test.labels, large.test.labels[:50])
-    assert not torch.equal(digits(seed=1).train.images, digits().train.images)  # type: ignore[attr-defined]
+    assert not torch.equal(digits(seed=1).train.images, digits().train.images)

@@ -129,9 +129,9 @@ def test_refuses_bad_keys(tree: Path, keys: dict[str, Any], message: str) -> Non
 
 
 def test_refuses_a_missing_root_an_archive_on_demand_and_a_file_that_is_none(tree: Path) -> None:
-    with pytest.raises(ConfigError, match="dataset.root=nowhere: no such folder or archive; .*nowhere/pets"):
+    with pytest.raises(ConfigError, match=r"dataset.root=nowhere: no such folder or archive; .*nowhere/pets"):
         load("nowhere", folder="pets")
-    with pytest.raises(ConfigError, match="dataset.in_memory=False: must be true for an archive"):
+    with pytest.raises(ConfigError, match=r"dataset.in_memory=False: must be true for an archive"):
         load(pack(tree, tree.parent / "pets.tar"), size=4, in_memory=False)
     with pytest.raises(ConfigError, match=r"must be a folder of class folders, or a \.tar"):
         load(tree / "cat" / "0.png")

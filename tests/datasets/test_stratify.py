@@ -88,4 +88,4 @@ def test_split_depends_on_the_seed() -> None:
 )
 def test_split_refuses_rules_out_of_range(rule: dict[str, float], key: str) -> None:
     with pytest.raises(ConfigError, match=key):
-        stratified_split(SKEWED, 0, **rule)  # type: ignore[arg-type]
+        stratified_split(SKEWED, 0, **rule)

@@ -106,6 +106,9 @@ def test_scatter_shows_area_against_accuracy_with_both_intervals(quickstart: Sto
     assert [float(line.get_xdata()[0]) for line in points] == pytest.approx([95.0, 94.0, 92.0, 90.0])
     assert [float(line.get_ydata()[0]) for line in points] == pytest.approx([0.8, 0.825, 0.875, 0.9])
     assert axis.get_xlabel() == "test accuracy (%) ↑"
+    half = math.tan(0.475 * math.pi) * 0.0025
+    assert axis.get_ylim()[0] < 0.8 - half
+    assert axis.get_ylim()[1] > 0.9 + half
     assert len(axis.containers) == 4
 
 

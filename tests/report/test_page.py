@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 from html.parser import HTMLParser
@@ -15,7 +14,7 @@ from synthetic_store import Store
 
 from runner.core.errors import StoreError
 from runner.report import build_report
-from runner.report.files import slug, write_atomic
+from runner.report.naming import slug
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -53,9 +52,10 @@ def report(store: Store, out: Path, **kwargs: object) -> tuple[Path, str]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """Two metrics are enough for the page, and drawn faster than five."""
-    return Store(tmp_path / "outputs", metrics=("topk_intersection", "mass_center_shift"))
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """One metric and coarse pictures are enough for the page, and drawn faster."""
+    monkeypatch.setattr("runner.report.figures.DPI", 40)
+    return Store(tmp_path / "outputs", metrics=("topk_intersection",))
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_odd_grids_make_a_page(store: Store, tmp_path: Path, epsilons: list[floa
 def test_undefined_values_are_counted(store: Store, tmp_path: Path) -> None:
     folder = store.attack("none", 0)
     rows = pd.read_parquet(folder / "rows.parquet")
-    rows.loc[:2, "mass_center_shift"] = float("nan")
+    rows.loc[:2, "topk_intersection"] = float("nan")
     rows.to_parquet(folder / "rows.parquet")
     _, text = report(store, tmp_path / "out")
     assert "<td>3</td>" in text
@@ -196,7 +196,7 @@ def test_an_interruption_leaves_the_old_page(store: Store, tmp_path: Path, monke
             raise KeyboardInterrupt
         replace(source, target)
 
-    monkeypatch.setattr("runner.report.files.os.replace", killed)
+    monkeypatch.setattr("runner.core.store.os.replace", killed)
     store.attack("ssr", 0)
     with pytest.raises(KeyboardInterrupt):
         report(store, tmp_path / "out")
@@ -217,10 +217,5 @@ def test_a_store_without_runs_is_refused(store: Store, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_files_are_replaced_and_names_are_plain(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b.json"
-    write_atomic(path, "one")
-    write_atomic(path, json.dumps({"ε": 1}, ensure_ascii=False))
-    assert json.loads(path.read_text(encoding="utf-8")) == {"ε": 1}
-    assert [item.name for item in path.parent.iterdir()] == ["b.json"]
+def test_file_names_are_plain() -> None:
     assert slug("a b", "ssr #12/é") == "a_b-ssr_12_"

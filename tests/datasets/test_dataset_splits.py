@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from runner.core.errors import ConfigError
-from runner.datasets.base import Split, assemble
+from runner.datasets.base import Dataset, Split, assemble
 
 IMAGES = torch.arange(24, dtype=torch.uint8).reshape(6, 1, 2, 2) * 11
 LABELS = torch.tensor([0, 1, 0, 1, 0, 1])
 
 
-def make(train_size: int | None = None, test_size: int | None = None):
+def make(train_size: int | None = None, test_size: int | None = None) -> Dataset:
     return assemble((Split.full(IMAGES, LABELS), Split.full(IMAGES, LABELS)), ("a", "b"), (train_size, test_size), 0)
 
 
@@ -58,12 +58,12 @@ def test_check_compares_the_config_with_the_images() -> None:
     data.check([1, 2, 2], 2)
     with pytest.raises(ConfigError, match=r"dataset.shape=\[3, 2, 2\]: must be \[1, 2, 2\]"):
         data.check([3, 2, 2], 2)
-    with pytest.raises(ConfigError, match="dataset.classes=3: must be 2"):
+    with pytest.raises(ConfigError, match=r"dataset.classes=3: must be 2"):
         data.check([1, 2, 2], 3)
 
 
 def test_an_evaluation_only_set_cannot_be_trained_on() -> None:
     data = assemble((Split.full(IMAGES[:0], LABELS[:0]), Split.full(IMAGES, LABELS)), ("a", "b"), (None, None), 0)
-    with pytest.raises(ConfigError, match="training.epochs=0"):
+    with pytest.raises(ConfigError, match=r"training.epochs=0"):
         data.training_split()
     assert len(make().training_split()) == 6

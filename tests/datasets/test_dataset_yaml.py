@@ -23,7 +23,7 @@ def resolve(path: Path) -> dict[str, Any]:
     config = OmegaConf.create({"dataset": OmegaConf.load(path)})
     if path.stem == "image_folder":
         OmegaConf.update(config, "dataset", {"name": "mine", "classes": 3})
-    return OmegaConf.to_container(config, resolve=True)["dataset"]  # type: ignore[index,call-overload,return-value]
+    return OmegaConf.to_container(config, resolve=True)["dataset"]
 
 
 def test_all_are_there() -> None:
