@@ -63,7 +63,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write a safetensors file in one step, readable by whom the umask says. Reading it executes no code."""
     from safetensors.torch import save
 
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata or {}))
+    content = save(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, dict(metadata or {})
+    )
     with replacing(path) as beside:
         beside.write_bytes(content)
 

@@ -32,7 +32,7 @@ def report_on(folders: Iterable[Path], outputs: Path, name: str, failed: Sequenc
     `failed` describes runs that failed before they had a folder. Errors: `ConfigError` when there is nothing to tell.
     """
     attacks, told = _attacks(folders, outputs)
-    told += [result for result in failed if result.get("job") != "evaluate"]
+    told += [dict(result) for result in failed if result.get("job") != "evaluate"]
     if not attacks and not told:
         raise ConfigError(f"report.sweep={name}: none of its runs is finished")
     page = write_report(attacks, outputs, outputs / "reports" / folder_name([name]), name, told)
