@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,14 +12,17 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from runner.core.errors import ConfigError, unknown_key
+from runner.core.kinds import check_kinds
 
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what it then raises, in several lines
 _META = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 
 def build(node: DictConfig | Mapping[str, Any], key: str, **extra: Any) -> Any:
     """The object of a config node with a `_target_`; `key` is the node's place in the config, for messages.
 
-    Errors: `ConfigError` when a key is not one of the target's, or when the target itself refuses a value.
+    Errors: `ConfigError` when a key is not one of the target's, when a value is of another type than the target declares,
+    or when the target itself refuses it.
     """
     container = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
     _check_keys(container, key, set(extra))
@@ -41,11 +45,13 @@ def _check_keys(node: Any, key: str, extra: set[str]) -> None:
     if not isinstance(node, dict):
         return
     if "_target_" in node:
-        parameters = inspect.signature(_locate(str(node["_target_"]), key)).parameters
+        target = _locate(str(node["_target_"]), key)
+        parameters = inspect.signature(target).parameters
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             allowed = set(parameters) - extra
             for name in sorted(set(node) - _META - allowed):
                 raise ConfigError(unknown_key(f"{key}.{name}", allowed))
+        check_kinds(target, node, key)
     for name, item in node.items():
         _check_keys(item, f"{key}.{name}", set())
 

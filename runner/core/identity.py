@@ -23,10 +23,17 @@ DIGITS = 12
 
 MACHINE_KEYS: dict[str, frozenset[str]] = {
     "dataset": frozenset({"root", "folder", "archive", "download", "workers", "in_memory", "cache"}),
-    "attribution": frozenset({"chunk"}),
-    "attack": frozenset({"chunk", "save_images"}),
+    "model": frozenset({"name"}),
+    "training": frozenset({"name"}),
+    "defense": frozenset({"name"}),
+    "attribution": frozenset({"name", "chunk"}),
+    "attack": frozenset({"name", "chunk", "save_images"}),
 }
-"""Settings that change where and how fast something is computed, but not its result."""
+"""Settings that change where and how fast something is computed, but not its result, and names, which are labels. Only a
+dataset's name counts: it is what tells two folders of images apart."""
+
+_WHOLE = 1e15
+"""Up to here every whole number is a float too."""
 
 _FRACTION = re.compile(r"\d+(\.\d+)?\s*/\s*\d+")
 
@@ -55,6 +62,18 @@ def group_identity(config: Config) -> Config:
     return run_identity({**config, "seed": None})
 
 
+def plain(value: Any) -> Any:
+    """Nested plain data with every number in one spelling: 0.30000000000000004 becomes 0.3, and 1.0 becomes 1."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if not isinstance(value, float):
+        return value
+    short = float(format(value, ".12g"))
+    return int(short) if short.is_integer() and abs(short) < _WHOLE else short
+
+
 def science(config: Config, group: str) -> Any:
     """A group of the config without its machine settings."""
     return {key: value for key, value in config[group].items() if key not in MACHINE_KEYS.get(group, ())}
@@ -67,7 +86,7 @@ def digest(identity: Mapping[str, Any]) -> str:
 
 
 def canonical(value: Any) -> Any:
-    """Nested plain data with every number as its shortest decimal of 12 digits; key order does not matter."""
+    """Nested plain data with every number as text, in one spelling; key order does not matter."""
     if isinstance(value, Mapping):
         return {str(key): canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -76,8 +95,10 @@ def canonical(value: Any) -> Any:
         return value
     if isinstance(value, str):
         return canonical(float(exact(value, "config"))) if _FRACTION.fullmatch(value) else f"s:{value}"
-    if isinstance(value, int | float):
-        return f"n:{format(value + 0.0, '.12g')}"
+    if isinstance(value, int):
+        return f"n:{value}"
+    if isinstance(value, float):
+        return f"n:{plain(value)}"
     raise ConfigError(f"config: {value!r} ({type(value).__name__}) cannot be part of an experiment's identity")
 
 
@@ -89,7 +110,8 @@ def folder_name(labels: Sequence[str], identity: str | None = None) -> str:
 
 def _weights_by_content(model: Config) -> Config:
     weights = model.get("weights")
-    if not weights or not Path(str(weights)).is_file():
+    path = Path(str(weights)).expanduser()
+    if not weights or not path.is_file():
         return model
-    with open(weights, "rb") as file:
+    with open(path, "rb") as file:
         return {**model, "weights": "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()}

@@ -100,7 +100,7 @@ class Folder:
         file = self.path / "result.json"
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         if not isinstance(content, dict):
             return None

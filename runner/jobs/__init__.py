@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.core.cli import refusing
 from runner.core.errors import ConfigError
-from runner.core.identity import Config
+from runner.core.identity import Config, plain
 
 
 def execute(cfg: DictConfig) -> dict[str, Any]:
@@ -19,11 +19,15 @@ def execute(cfg: DictConfig) -> dict[str, Any]:
 
 
 def resolved(cfg: DictConfig) -> Config:
-    """The composed config as plain data, without Hydra's own node. Errors: `ConfigError` for a missing mandatory value."""
+    """The composed config as plain data, without Hydra's own node, with each number in one spelling wherever it is used.
+
+    Errors: `ConfigError` for a missing mandatory value.
+    """
     ours = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    for key in _missing(OmegaConf.to_container(ours, resolve=False), ""):
+    stated = OmegaConf.to_container(ours, resolve=False)
+    for key in _missing(stated, ""):
         raise ConfigError(f"{key}=???: must be given, as {key}=VALUE")
-    container = OmegaConf.to_container(ours, resolve=True)
+    container = OmegaConf.to_container(OmegaConf.create(plain(stated)), resolve=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 

@@ -29,7 +29,13 @@ def run(config: Config) -> dict[str, Any]:
     """Attack the model of this config, training it first if it is not there. Returns the content of `result.json`."""
     parts.check(config)
     cell = attack_cell(config)
-    return do_once(cell, config, lambda: examples(config), lambda folder, tracker: _attack(config, folder, tracker))
+    return do_once(cell, config, lambda: ready(config), lambda folder, tracker: _attack(config, folder, tracker))
+
+
+def ready(config: Config) -> None:
+    """Load what the attack and its training need. Errors: `ConfigError`, before anything is written."""
+    examples(config)
+    train.ready(config)
 
 
 def examples(config: Config) -> int:

@@ -27,10 +27,15 @@ def run(config: Config) -> dict[str, Any]:
     parts.check(config)
     cell = evaluate_cell(config)
     result = do_once(
-        cell, config, lambda: attack.examples(config), lambda folder, tracker: _evaluate(config, folder, tracker)
+        cell, config, lambda: _ready(config), lambda folder, tracker: _evaluate(config, folder, tracker)
     )
     log.info("report: %s", cell.folder / "index.html")
     return result
+
+
+def _ready(config: Config) -> None:
+    for seed in config["seeds"]:
+        attack.ready({**config, "seed": seed})
 
 
 def _evaluate(config: Config, folder: Folder, tracker: Tracker) -> dict[str, Any]:

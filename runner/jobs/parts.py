@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from runner.core.build import build
-from runner.core.errors import ConfigError, require
+from runner.core.errors import ConfigError, require, unknown_key
 from runner.core.grid import EpsilonGrid
 from runner.core.identity import Config
+from runner.core.kinds import check_kinds
 from runner.core.types import Attack, Attribution, Defense, Explain, Metric
 from runner.datasets.base import Dataset
-from runner.metrics.reduction import reduce
+from runner.metrics.reduction import REDUCTIONS, reduce
+from runner.tracking import TrackingSettings
 
 LABELS: dict[str, frozenset[str]] = {
     "dataset": frozenset({"name", "shape", "classes", "top_k", "augmentation"}),
@@ -28,6 +32,8 @@ TOP_LEVEL = frozenset(
     {"job", "dataset", "model", "training", "defense", "attribution", "attack", "epsilon", "metrics", "tracking"}
     | {"seed", "seeds", "attack_seed", "examples", "sweep", "report", "device", "threads", "outputs"}
 )
+METRIC_SETTINGS = ("k", "reduction", "common_noise")
+REPORT_SETTINGS = ("sweep", "runs", "name")
 
 
 def part(config: Config, group: str, **extra: Any) -> Any:
@@ -57,7 +63,11 @@ def epsilon_grid(config: Config) -> EpsilonGrid:
 
 def metrics(config: Config) -> dict[str, Metric]:
     """Every chosen metric by its name."""
-    nodes = {name: node for name, node in config["metrics"].items() if isinstance(node, dict)}
+    nodes = {name: node for name, node in config["metrics"].items() if name not in METRIC_SETTINGS}
+    for name, node in nodes.items():
+        if not isinstance(node, dict) or "_target_" not in node:
+            chosen = [other for other in nodes if other != name]
+            raise ConfigError(unknown_key(f"metrics.{name}", [*METRIC_SETTINGS, *chosen]))
     require(bool(nodes), "metrics", "[]", "at least one metric")
     return {name: build(node, f"metrics.{name}") for name, node in nodes.items()}
 
@@ -93,6 +103,7 @@ def device_of(config: Config) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"device={name}: allowed are auto, cpu, cuda, cuda:N") from None
+    require(device.type in ("cpu", "cuda"), "device", name, "auto, cpu, cuda or cuda:N")
     require(
         device.type != "cuda" or torch.cuda.is_available(),
         "device",
@@ -104,10 +115,14 @@ def device_of(config: Config) -> torch.device:
 
 def check(config: Config) -> None:
     """Build every part that is cheap to build and refuse what cannot work. Errors: `ConfigError`, one line."""
-    unknown = set(config) - TOP_LEVEL
-    if unknown:
-        raise ConfigError.choice(sorted(unknown)[0], config[sorted(unknown)[0]], TOP_LEVEL)
+    check_names(config)
     _check_scalars(config)
+    _check_metrics(config["metrics"])
+    tracking = {key: value for key, value in config["tracking"].items() if key != "name"}
+    check_kinds(TrackingSettings, tracking, "tracking")
+    TrackingSettings.read(tracking)
+    part(config, "training")
+    _check_model(config)
     defense, attribution, attack = (part(config, group) for group in ("defense", "attribution", "attack"))
     for group, built, kind in (
         ("defense", defense, Defense),
@@ -124,30 +139,64 @@ def check(config: Config) -> None:
     _check_attack_fits(config, attack, epsilon_grid(config))
 
 
+def check_names(config: Config) -> None:
+    """Refuse unknown keys at the top and in `report`, a sweep's name that is no folder, and an unusable `outputs`."""
+    for key in sorted(set(config) - TOP_LEVEL):
+        raise ConfigError(unknown_key(key, TOP_LEVEL))
+    for key in sorted(set(config["report"]) - set(REPORT_SETTINGS)):
+        raise ConfigError(unknown_key(f"report.{key}", REPORT_SETTINGS))
+    check_sweep(config["sweep"], config["outputs"])
+
+
+def check_sweep(sweep: object, outputs: object) -> None:
+    """Refuse a sweep's name that is no folder name, and a folder of outputs that cannot be made."""
+    named = sweep is None or bool(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(sweep)))
+    require(named, "sweep", sweep, "a name of letters, digits and ._-")
+    require(isinstance(outputs, str) and outputs != "", "outputs", outputs, "a folder")
+    try:
+        Path(str(outputs)).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"outputs={outputs}: must be a folder that can be written ({error.strerror})") from None
+
+
 def _check_scalars(config: Config) -> None:
-    pixels = config["dataset"]["shape"][-1] * config["dataset"]["shape"][-2]
-    k = config["metrics"]["k"]
-    require(_whole(k) and 1 <= k <= pixels, "metrics.k", k, f"a whole number from 1 to the {pixels} pixels of an image")
-    require(_whole(config["seed"]) and config["seed"] >= 0, "seed", config["seed"], "a whole number of at least 0")
+    shape = config["dataset"]["shape"]
+    good = isinstance(shape, list) and len(shape) == 3 and all(_whole(side, 1) for side in shape)
+    require(good, "dataset.shape", shape, "a list of three whole numbers: channels, height, width")
+    k, pixels = config["metrics"]["k"], shape[1] * shape[2]
+    require(_whole(k, 1) and k <= pixels, "metrics.k", k, f"a whole number from 1 to the {pixels} pixels of an image")
+    for key in ("seed", "attack_seed"):
+        require(_whole(config[key]), key, config[key], "a whole number of at least 0")
     seeds = config["seeds"]
-    require(
-        isinstance(seeds, list) and len(set(seeds)) == len(seeds) > 0,
-        "seeds",
-        seeds,
-        "a list of different whole numbers",
-    )
-    require(all(_whole(seed) and seed >= 0 for seed in seeds), "seeds", seeds, "whole numbers of at least 0")
-    examples = config["examples"]
-    require(
-        examples is None or (_whole(examples) and examples >= 1), "examples", examples, "at least 1, or null for all"
-    )
-    chunk = config["attack"]["chunk"]
-    require(_whole(chunk) and chunk >= 1, "attack.chunk", chunk, "a whole number of at least 1")
-    threads = config["threads"]
-    require(
-        threads is None or (_whole(threads) and threads >= 1), "threads", threads, "at least 1, or null for all cores"
-    )
+    listed = isinstance(seeds, list) and all(_whole(seed) for seed in seeds) and len(set(seeds)) == len(seeds) > 0
+    require(listed, "seeds", seeds, "a list of different whole numbers of at least 0")
+    for key, none in (("examples", "all"), ("threads", "all cores")):
+        value = config[key]
+        require(value is None or _whole(value, 1), key, value, f"a whole number of at least 1, or null for {none}")
+    chunk, save = config["attack"]["chunk"], config["attack"]["save_images"]
+    require(_whole(chunk, 1), "attack.chunk", chunk, "a whole number of at least 1")
+    require(isinstance(save, bool), "attack.save_images", save, "true or false")
     device_of(config)
+
+
+def _check_metrics(settings: Config) -> None:
+    if settings["reduction"] not in REDUCTIONS:
+        raise ConfigError.choice("metrics.reduction", settings["reduction"], REDUCTIONS)
+    require(
+        isinstance(settings["common_noise"], bool), "metrics.common_noise", settings["common_noise"], "true or false"
+    )
+
+
+def _check_model(config: Config) -> None:
+    """Build the model without its weights on the meta device, which takes neither time nor memory."""
+    with torch.device("meta"):
+        part(without_weights(config), "model")
+
+
+def without_weights(config: Config) -> Config:
+    """The config with `model.weights` set to null, where the model has that key."""
+    weights = {"weights": None} if "weights" in config["model"] else {}
+    return {**config, "model": {**config["model"], **weights}}
 
 
 def _check_measure(config: Config, attack: Any) -> None:
@@ -173,8 +222,8 @@ def _check_attack_fits(config: Config, attack: Any, grid: EpsilonGrid) -> None:
     )
 
 
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _whole(value: object, least: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def labels(config: Config, groups: Iterable[str]) -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -191,9 +193,17 @@ def _pool(processes: int, threads: int) -> ProcessPoolExecutor:
 def _begin_worker(threads: int) -> None:
     os.environ[QUIET] = "1"
     logging.getLogger().setLevel(logging.INFO)
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
     import torch
 
     torch.set_num_threads(threads)
+
+
+def _die_with(parent: int) -> None:
+    """End this worker when the sweep that started it is gone, however it went: what is left undone is resumed later."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def _work(config: Config) -> str | None:

@@ -21,7 +21,7 @@ from runner.core.types import Batch, Defense
 from runner.datasets.augment import augment
 from runner.datasets.base import Dataset, Examples
 from runner.jobs import parts
-from runner.jobs.cells import do_once, train_cell
+from runner.jobs.cells import do_once, finished, train_cell
 from runner.jobs.optimisation import Training
 from runner.models.weights import load_weights
 from runner.tracking import Tracker
@@ -38,11 +38,16 @@ def run(config: Config) -> dict[str, Any]:
     """Train the model of this config, or take the finished one. Returns the content of its `result.json`."""
     parts.check(config)
     cell = train_cell(config)
-    return do_once(cell, config, lambda: _ready(config), lambda folder, tracker: _train(config, folder, tracker))
+    return do_once(cell, config, lambda: ready(config), lambda folder, tracker: _train(config, folder, tracker))
 
 
-def _ready(config: Config) -> None:
-    """Load what training needs. Errors: `ConfigError` for missing data, no training split, or unfit model.weights."""
+def ready(config: Config) -> None:
+    """Load what training needs, unless the model is finished.
+
+    Errors: `ConfigError` for missing data, no training split, or unfit model.weights.
+    """
+    if finished(train_cell(config), config):
+        return
     data = parts.dataset(config)
     if config["training"]["epochs"] > 0:
         data.training_split()
@@ -52,8 +57,7 @@ def _ready(config: Config) -> None:
 
 def load_model(config: Config, device: torch.device) -> nn.Module:
     """The finished model of this config, in evaluation mode and with frozen parameters."""
-    node = {**config, "model": {**config["model"], "weights": None}} if "weights" in config["model"] else config
-    model: nn.Module = parts.part(node, "model")
+    model: nn.Module = parts.part(parts.without_weights(config), "model")
     load_weights(model, str(train_cell(config).folder / "model.safetensors"))
     return model.to(device).eval().requires_grad_(False)
 

@@ -1,0 +1,40 @@
+# Every target sets up what it needs: Python 3.11 or 3.12 and make are all that a fresh machine must have.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-all check format clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,imagenet]'
+	touch $@
+
+setup: $(INSTALLED)  ## create .venv with the pinned versions
+
+run: setup  ## run the quickstart sweep (5 minutes on 2 cores) and say where its page is
+	$(BIN)/python run.py -m +sweeps=quickstart
+
+test: setup  ## run the tests (under 15 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+test-all: setup  ## run the slow tests too
+	$(BIN)/python -m pytest -m "not slurm and not gpu"
+
+check: setup  ## format, lint, types and import direction
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove .venv and caches; the store under outputs/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
