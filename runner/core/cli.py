@@ -32,7 +32,12 @@ def main(run: Callable[[], None]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         if shown:
             raise
-        return _say(f"error: {one_line(error)}", 1)
+        refused = error.__cause__ if isinstance(error.__cause__, ConfigError) else error  # an option of a launcher
+        return _say(f"error: {one_line(refused)}", 1)
+    except ValueError as error:
+        if shown or "Config group override" not in str(error):  # Hydra's own, for `group=null`
+            raise
+        return _say(f"error: {one_line(error)}: a group needs one of its options", 1)
     return 0
 
 

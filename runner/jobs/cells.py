@@ -72,6 +72,15 @@ def cell_of(config: Config) -> Cell | None:
     return maker(config) if maker else None
 
 
+def finished(cell: Cell, config: Config) -> dict[str, Any] | None:
+    """The result of a cell that ended well and lacks nothing that is asked for: perturbed images, or a failed seed."""
+    result = Folder(cell.folder).finished()
+    if result is None or result.get("failed_seeds"):
+        return None
+    wants_images = cell.job == "attack" and config["attack"]["save_images"]
+    return None if wants_images and not (cell.folder / "images.safetensors").is_file() else result
+
+
 Work = Callable[[Folder, tracking.Tracker], dict[str, Any]]
 
 
@@ -81,15 +90,13 @@ def do_once(cell: Cell, config: Config, ready: Callable[[], object], work: Work)
     `ready` loads what may be missing or unfit (data), before anything is written. Two processes that want the same cell do
     it once: the second waits for the first and takes its result.
     """
-    finished = Folder(cell.folder).finished()
-    if finished is not None and _has_what_is_asked(cell, config):
+    if result := finished(cell, config):
         log.info("%s is finished: %s", cell.job, cell.folder)
-        return finished
+        return result
     ready()
     with locked(cell.folder, lambda: log.info("waiting for another process to finish %s", cell.folder)) as folder:
-        finished = folder.finished()
-        if finished is not None and _has_what_is_asked(cell, config):
-            return finished
+        if result := finished(cell, config):
+            return result
         write_text(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
         with _logging_to(folder.path / "run.log"), _recording_failure(cell, folder):
             return _work(cell, config, folder, work)
@@ -155,12 +162,6 @@ def _logging_to(file: Path) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         handler.close()
-
-
-def _has_what_is_asked(cell: Cell, config: Config) -> bool:
-    """Whether a finished attack also has its perturbed images, when they are asked for."""
-    wants_images = cell.job == "attack" and config["attack"]["save_images"]
-    return not wants_images or (cell.folder / "images.safetensors").is_file()
 
 
 def _folder(config: Config, kind: str, groups: list[str], identity: str, seeded: bool = True) -> Path:

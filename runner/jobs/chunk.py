@@ -98,7 +98,8 @@ class Chunk:
         images, labels, ids = setup.test.batch(indices, setup.device)
         chunk = cls(setup, indices, file, images, labels, ids.cpu())
         saved = store.read_tensors(file)
-        if saved is not None and saved[1].get("run_id") == setup.run_id:
+        lacks_images = setup.config["attack"]["save_images"] and saved is not None and "0.images" not in saved[0]
+        if saved is not None and saved[1].get("run_id") == setup.run_id and not lacks_images:
             chunk._restore(saved[0], int(saved[1]["steps"]))
         return chunk
 

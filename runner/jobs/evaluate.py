@@ -26,9 +26,7 @@ def run(config: Config) -> dict[str, Any]:
     """Attack every seed's model and summarise. Returns the content of `result.json`."""
     parts.check(config)
     cell = evaluate_cell(config)
-    result = do_once(
-        cell, config, lambda: _ready(config), lambda folder, tracker: _evaluate(config, folder, tracker)
-    )
+    result = do_once(cell, config, lambda: _ready(config), lambda folder, tracker: _evaluate(config, folder, tracker))
     log.info("report: %s", cell.folder / "index.html")
     return result
 

@@ -23,7 +23,7 @@ from runner.core.identity import Config
 from runner.core.progress import QUIET, Advance, progress
 from runner.core.store import Folder
 from runner.jobs import parts, run_job
-from runner.jobs.cells import Cell, cell_of
+from runner.jobs.cells import Cell, cell_of, finished
 from runner.jobs.report import command, report_on, sweep_file
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Plan:
 
     def _add(self, config: Config) -> Path | None:
         cell = cell_of(config)
-        if cell is None or cell.folder in self.tasks or Folder(cell.folder).finished():
+        if cell is None or cell.folder in self.tasks or finished(cell, config):
             return None if cell is None or cell.folder not in self.tasks else cell.folder
         needs = [path for needed in inputs(config) if (path := self._add(needed)) is not None]
         self.tasks[cell.folder] = Task(config, cell, needs)
@@ -117,8 +117,8 @@ def _as_job(config: Config, job: str) -> Config:
 def run_local(plan: Plan, processes: int) -> dict[Path, str]:
     """Do every missing task in worker processes, inputs first. Returns the reasons of failure by folder.
 
-    Threads are shared out over the processes. A task whose worker dies is tried once more; one whose input failed is not
-    tried at all.
+    Threads are shared out over the processes. A task whose worker dies is tried once more, alone, since the death of one
+    worker takes those beside it along; one whose input failed is not tried at all.
     """
     waiting, failures = dict(plan.tasks), dict[Path, str]()
     if not waiting:
@@ -127,16 +127,18 @@ def run_local(plan: Plan, processes: int) -> dict[Path, str]:
     with progress("sweep", len(waiting)) as advance:
         while waiting:
             with _pool(min(processes, len(waiting)), threads) as pool:
-                _drain(pool, waiting, failures, advance)
+                _drain(pool, processes, waiting, failures, advance)
     return failures
 
 
-def _drain(pool: ProcessPoolExecutor, waiting: dict[Path, Task], failures: dict[Path, str], advance: Advance) -> None:
+def _drain(
+    pool: ProcessPoolExecutor, processes: int, waiting: dict[Path, Task], failures: dict[Path, str], advance: Advance
+) -> None:
     """Feed ready tasks to the pool until all are done, or until a worker's death breaks the pool."""
     running: dict[Future[str | None], Path] = {}
     while waiting or running:
         _skip_hopeless(waiting, failures, advance)
-        _submit_ready(pool, waiting, running)
+        _submit_ready(pool, processes, waiting, running)
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         broken = False
         for future in done:
@@ -149,10 +151,14 @@ def _drain(pool: ProcessPoolExecutor, waiting: dict[Path, Task], failures: dict[
 
 
 def _submit_ready(
-    pool: ProcessPoolExecutor, waiting: dict[Path, Task], running: dict[Future[str | None], Path]
+    pool: ProcessPoolExecutor, processes: int, waiting: dict[Path, Task], running: dict[Future[str | None], Path]
 ) -> None:
-    busy = set(running.values())
-    for path, task in waiting.items():
+    """Submit no more than can run at once: what a broken pool held counts as tried."""
+    suspects = {path: task for path, task in waiting.items() if task.tries}
+    busy, limit = set(running.values()), 1 if suspects else processes
+    for path, task in (suspects or waiting).items():
+        if len(running) >= limit:
+            return
         if path not in busy and not any(needed in waiting for needed in task.needs):
             running[pool.submit(_work, task.config)] = path
 

@@ -23,6 +23,14 @@ class ZippedSweeper(BasicSweeper):
         super().__init__(max_batch_size, params)
         self.zipped = zipped or {}
 
+    def sweep(self, arguments: list[str]) -> Any:
+        """Refuse a name or a folder that cannot be written, then launch."""
+        from runner.jobs.parts import check_sweep
+
+        assert self.config is not None
+        check_sweep(self.config.sweep, self.config.outputs)
+        return super().sweep(arguments)
+
     def split_arguments(  # type: ignore[override]
         self, overrides: list[Override], max_batch_size: int | None
     ) -> list[list[list[str]]]:
