@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -33,7 +35,8 @@ def main(run: Callable[[], None]) -> int:
         if shown:
             raise
         refused = error.__cause__ if isinstance(error.__cause__, ConfigError) else error  # an option of a launcher
-        return _say(f"error: {one_line(refused)}", 1)
+        told = one_line(refused)
+        return _say(f"error: {told}{_options(told)}", 1)
     except ValueError as error:
         if shown or "Config group override" not in str(error):  # Hydra's own, for `group=null`
             raise
@@ -50,6 +53,14 @@ def refusing() -> Iterator[None]:
         if os.environ.get(FULL_ERROR) == "1":
             raise
         sys.exit(_say(f"error: {one_line(error)}", 2))
+
+
+def _options(told: str) -> str:
+    """The options of a group, where Hydra says only that a list of options holds one that it cannot load."""
+    missing = re.search(r"Could not load '([\w/]+)/[^/]*'", told)
+    folder = Path(os.environ.get("RUNNER_ROOT", ".")) / "conf" / (missing[1] if missing else "")
+    names = sorted(path.stem for path in folder.glob("*.yaml")) if missing else []
+    return f" available in '{folder.name}': {' '.join(names)}" if names else ""
 
 
 def _say(line: str, code: int) -> int:

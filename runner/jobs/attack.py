@@ -22,6 +22,12 @@ from runner.jobs.chunk import Chunk, Setup
 from runner.jobs.gallery import write_gallery
 from runner.tracking import Tracker
 
+MEASURED = (
+    *("example_id", "epsilon", "norm", "label", "clean_prediction", "adversarial_prediction"),
+    *("clean_correct", "label_preserved", "perturbation_norm"),
+)
+"""The first columns of `rows.parquet`; the metrics, the harm by the attack's own draws and the identity follow."""
+
 log = logging.getLogger(__name__)
 
 
@@ -97,10 +103,12 @@ def _chunk_size(config: Config, folder: Folder) -> int:
 
 
 def _rows(config: Config, chunks: Sequence[Chunk]) -> pd.DataFrame:
-    """One row per (example, epsilon), ordered by epsilon and then by example."""
+    """One row per (example, epsilon), ordered by epsilon and then by example; the columns too have one order."""
+    identity = attack_cell(config).columns
     rows = pd.concat([chunk.frame() for chunk in chunks], ignore_index=True)
-    rows = rows.sort_values(["epsilon", "position"], ignore_index=True).drop(columns="position")
-    return rows.assign(**attack_cell(config).columns)
+    rows = rows.sort_values(["epsilon", "position"], ignore_index=True).assign(**identity)
+    last = [name for name in identity if name not in MEASURED]
+    return rows[[*MEASURED, *parts.metrics(config), "attack_harm", *last]]
 
 
 def _finish(

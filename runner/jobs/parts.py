@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,7 @@ def check(config: Config) -> None:
     check_names(config)
     _check_scalars(config)
     _check_metrics(config["metrics"])
-    tracking = {key: value for key, value in config["tracking"].items() if key != "name"}
-    check_kinds(TrackingSettings, tracking, "tracking")
-    TrackingSettings.read(tracking)
+    _check_tracking({key: value for key, value in config["tracking"].items() if key != "name"})
     part(config, "training")
     _check_model(config)
     defense, attribution, attack = (part(config, group) for group in ("defense", "attribution", "attack"))
@@ -185,6 +184,14 @@ def _check_metrics(settings: Config) -> None:
     require(
         isinstance(settings["common_noise"], bool), "metrics.common_noise", settings["common_noise"], "true or false"
     )
+
+
+def _check_tracking(settings: Config) -> None:
+    allowed = [item.name for item in fields(TrackingSettings)]
+    for key in sorted(set(settings) - set(allowed)):
+        raise ConfigError(unknown_key(f"tracking.{key}", allowed))
+    check_kinds(TrackingSettings, settings, "tracking")
+    TrackingSettings.read(settings)
 
 
 def _check_model(config: Config) -> None:
