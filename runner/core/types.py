@@ -108,6 +108,8 @@ class Batch:
     keys: Tensor
     progress: float
     """Share of the training that is done, in [0, 1]: what warm-ups and ramps read."""
+    epoch: int = 0
+    """Number of the pass over the training split, from 0: what schedules given epoch by epoch read."""
 
 
 @runtime_checkable
@@ -116,3 +118,21 @@ class Defense(Protocol):
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Scalar loss with gradients in the parameters, and detached scalars."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A defense that carries tensors from step to step, such as the vectors of a power iteration; saved at every epoch."""
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """Named tensors, changed in place by `loss`; empty before the first step. Restored before a training resumes."""
+
+
+@runtime_checkable
+class Replaying(Protocol):
+    """A defense that takes several optimiser steps on each batch (free adversarial training)."""
+
+    @property
+    def replays(self) -> int:
+        """Steps taken on each batch; `loss` is called once for each."""
