@@ -14,7 +14,9 @@ from runner.core.errors import ConfigError
 from runner.jobs import parts, resolved, run_job
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-YAMLS = sorted(path for path in (*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("sweeps/**/*.yaml")) if path.parent.name != "help")
+YAMLS = sorted(
+    path for path in (*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("sweeps/**/*.yaml")) if path.parent.name != "help"
+)
 FLAGS = {"-m", "--multirun", "--help"}
 
 
@@ -24,7 +26,9 @@ def commands(text: str) -> list[str]:
     return [line for line in lines if "attack=flatten" not in line]  # the attack that the README adds
 
 
-ALL = sorted({line for text in (README, *(path.read_text(encoding="utf-8") for path in YAMLS)) for line in commands(text)})
+ALL = sorted(
+    {line for text in (README, *(path.read_text(encoding="utf-8") for path in YAMLS)) for line in commands(text)}
+)
 
 
 def test_the_commands_are_found() -> None:
@@ -58,8 +62,22 @@ def test_the_attack_in_ten_lines_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     folder = tmp_path / "conf" / "attack"
     folder.mkdir(parents=True)
     (folder / "flatten.yaml").write_text(block("yaml"), encoding="utf-8")
-    small = ["dataset=digits", "model=mlp", "model.widths=[16]", "dataset.train_size=200", "training.epochs=2", "examples=5"]
-    overrides = ["job=attack", "attack=flatten", "attack.steps=4", "epsilon.step=0.5", "tracking=none", f"outputs={tmp_path}"]
+    small = [
+        "dataset=digits",
+        "model=mlp",
+        "model.widths=[16]",
+        "dataset.train_size=200",
+        "training.epochs=2",
+        "examples=5",
+    ]
+    overrides = [
+        "job=attack",
+        "attack=flatten",
+        "attack.steps=4",
+        "epsilon.step=0.5",
+        "tracking=none",
+        f"outputs={tmp_path}",
+    ]
     run_job(resolved(composed(*small, *overrides, f"hydra.searchpath=[file://{tmp_path / 'conf'}]")))
     (file,) = tmp_path.glob("attacks/*-flatten-*/rows.parquet")
     distance = pd.read_parquet(file).groupby("epsilon").cosine_distance.mean()

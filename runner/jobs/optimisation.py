@@ -21,7 +21,8 @@ class Training:
 
     `schedule`: `constant`; `step`, times `gamma` at each of `milestones` (shares of the training); `cosine` to 0;
     `one_cycle`, linear from a 25th up to the peak at 30 % and down by cosine to 0 (Smith and Topin 2019).
-    `augment`: the dataset's own augmentation. Units: `learning_rate` per step, `epochs` passes over the training split.
+    `augment`: the dataset's own augmentation. `ema`: decay of an exponential moving average of the weights, which is then
+    what is tested and kept; null for none. Units: `learning_rate` per step, `epochs` passes over the training split.
     """
 
     epochs: int = 10
@@ -34,6 +35,7 @@ class Training:
     milestones: list[float] = field(default_factory=lambda: [0.5, 0.75])
     gamma: float = 0.1
     augment: bool = False
+    ema: float | None = None
 
     def __post_init__(self) -> None:
         require(self.epochs >= 0, "training.epochs", self.epochs, "at least 0")
@@ -43,6 +45,7 @@ class Training:
         require(self.weight_decay >= 0, "training.weight_decay", self.weight_decay, "at least 0")
         ordered = all(first < second for first, second in pairwise([0.0, *self.milestones, 1.0]))
         require(ordered, "training.milestones", self.milestones, "rising shares of the training between 0 and 1")
+        require(self.ema is None or 0 < self.ema < 1, "training.ema", self.ema, "in (0, 1), or null")
         if self.optimizer not in OPTIMIZERS:
             raise ConfigError.choice("training.optimizer", self.optimizer, OPTIMIZERS)
         if self.schedule not in SCHEDULES:

@@ -138,7 +138,8 @@ def _drain(
     running: dict[Future[str | None], Path] = {}
     while waiting or running:
         _skip_hopeless(waiting, failures, advance)
-        _submit_ready(pool, processes, waiting, running)
+        if not _submit_ready(pool, processes, waiting, running) and not running:
+            return
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         broken = False
         for future in done:
@@ -152,15 +153,19 @@ def _drain(
 
 def _submit_ready(
     pool: ProcessPoolExecutor, processes: int, waiting: dict[Path, Task], running: dict[Future[str | None], Path]
-) -> None:
-    """Submit no more than can run at once: what a broken pool held counts as tried."""
+) -> bool:
+    """Submit no more than can run at once: what a broken pool held counts as tried. Returns whether the pool is whole."""
     suspects = {path: task for path, task in waiting.items() if task.tries}
     busy, limit = set(running.values()), 1 if suspects else processes
     for path, task in (suspects or waiting).items():
         if len(running) >= limit:
-            return
+            break
         if path not in busy and not any(needed in waiting for needed in task.needs):
-            running[pool.submit(_work, task.config)] = path
+            try:
+                running[pool.submit(_work, task.config)] = path
+            except BrokenProcessPool:  # a worker died since the last look
+                return False
+    return True
 
 
 def _skip_hopeless(waiting: dict[Path, Task], failures: dict[Path, str], advance: Advance) -> None:

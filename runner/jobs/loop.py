@@ -1,0 +1,126 @@
+"""The training loop: one epoch after another of one model, whatever the defense."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from runner.core import rng, store
+from runner.core.identity import Config
+from runner.core.types import Batch, Defense
+from runner.datasets.augment import augment
+from runner.datasets.base import Dataset, Examples
+from runner.jobs.monitor import Passes, curvature
+from runner.jobs.optimisation import Training
+
+
+class DivergedError(RuntimeError):
+    """The training loss is no longer finite."""
+
+
+class Loop:
+    """A model in training: its optimiser, its moving average if there is one, and the defense's own state."""
+
+    def __init__(
+        self, config: Config, training: Training, defense: Defense, data: Dataset, model: nn.Module, culprit: Path
+    ) -> None:
+        self.config, self.training, self.defense, self.data = config, training, defense, data
+        self.model, self.culprit = model, culprit
+        self.device = next(model.parameters()).device
+        self.optimizer = training.make_optimizer(model)
+        average = get_ema_multi_avg_fn(training.ema) if training.ema else None
+        self.average = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if average else None
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is tested and kept: the moving average where there is one."""
+        return self.average.module if self.average is not None else self.model
+
+    def epoch(self, number: int) -> dict[str, float]:
+        """Pass over the training split once; returns its history row (losses are means over batches)."""
+        began, sums = time.perf_counter(), defaultdict[str, float](float)
+        torch.manual_seed(self.config["seed"] * 1_000_003 + number)  # dropout: the same after a resume as without one
+        batches = self._order(number).split(self.training.batch_size)
+        self.model.train()
+        with Passes(self.model) as passes:
+            for index, loaded in enumerate(self.data.train.batches(batches, self.device)):
+                position = (number + index / len(batches)) / self.training.epochs
+                batch = self._batch(*loaded, epoch=number, position=position)
+                for name, value in self._steps(batch).items():
+                    sums[name] += float(value) / len(batches)
+        row = {"epoch": number, **sums, "seconds": time.perf_counter() - began, **passes.each(len(self.data.train))}
+        return (
+            row
+            | {"test_accuracy": accuracy(self.judged, self.data.test, self.device)}
+            | curvature(self.judged, self.data.test, self.device)
+        )
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch depends on, as tensors and plain data."""
+        own = getattr(self.defense, "state", {})
+        average = self.average.state_dict() if self.average is not None else {}
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": average,
+            "defense": dict(own),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        if state["defense"]:
+            moved = {name: tensor.to(self.device) for name, tensor in state["defense"].items()}
+            self.defense.state.update(moved)  # type: ignore[attr-defined]
+
+    def _order(self, epoch: int) -> Tensor:
+        keys = rng.example_keys(self.config["seed"], torch.arange(len(self.data.train)), f"order-{epoch}")
+        return keys.argsort()
+
+    def _batch(self, images: Tensor, labels: Tensor, ids: Tensor, *, epoch: int, position: float) -> Batch:
+        keys = rng.example_keys(self.config["seed"], ids.cpu(), f"train-{epoch}").to(self.device)
+        if self.training.augment:
+            images = augment(images, rng.fold(keys, 0), **self.config["dataset"]["augmentation"])
+        return Batch(images, labels, rng.fold(keys, 1), position, epoch)
+
+    def _steps(self, batch: Batch) -> dict[str, Tensor]:
+        """One step on the batch, or as many as the defense replays it; the scalars of the last."""
+        scalars: dict[str, Tensor] = {}
+        for _ in range(getattr(self.defense, "replays", 1)):
+            scalars = self._step(batch)
+        return scalars
+
+    def _step(self, batch: Batch) -> dict[str, Tensor]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.training.rate(batch.progress)
+        loss, scalars = self.defense.loss(self.model, batch)
+        if not math.isfinite(float(loss.detach())):
+            store.write_tensors(self.culprit, {"images": batch.images, "labels": batch.labels, "keys": batch.keys})
+            where = f"epoch {batch.epoch}, {batch.progress:.1%} of the training"
+            raise DivergedError(f"loss is {float(loss.detach())} at {where}; the batch is in {self.culprit.name}")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return {"loss": loss.detach(), **scalars}
+
+
+def accuracy(model: nn.Module, examples: Examples, device: torch.device, batch_size: int = 500) -> float:
+    """Share of examples whose predicted class is the label, in evaluation mode."""
+    model.eval()
+    correct = 0
+    with torch.no_grad():
+        for images, labels, _ in examples.batches(torch.arange(len(examples)).split(batch_size), device):
+            correct += int((model(images).argmax(dim=1) == labels).sum())
+    return correct / max(len(examples), 1)

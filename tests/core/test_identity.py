@@ -1,0 +1,207 @@
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.core import identity as ids
+from runner.core.errors import ConfigError
+from runner.jobs.cells import attack_cell, evaluate_cell, train_cell
+
+TRAIN = ("dataset", "model", "training", "defense")
+RUN = ("attribution", "attack", "metrics")
+MACHINE = {
+    *("dataset.root", "dataset.folder", "dataset.archive", "dataset.download", "dataset.workers", "dataset.in_memory"),
+    *("dataset.cache", "attack.chunk", "attack.save_images", "attribution.chunk"),
+}
+LABELS = {f"{group}.name" for group in ("model", "training", "defense", "attribution", "attack")}
+COMPOSITIONS = [
+    ("defense=madry_l2", "attribution=smoothgrad", "attack=manipulate"),
+    ("defense=ssr", "attribution=integrated_gradients", "attack=random_ball", "model=small_cnn"),
+    ("dataset=flower17", "model=resnet20", "attribution=uniform_gradient", "attack=topk"),
+]
+
+
+def train_id(config: ids.Config) -> str:
+    return ids.digest(ids.train_identity(config))
+
+
+def run_id(config: ids.Config) -> str:
+    return ids.digest(ids.run_identity(config))
+
+
+def leaves(node: Any, place: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    if isinstance(node, dict | list) and node:
+        for key, item in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from leaves(item, (*place, key))
+    else:
+        yield place
+
+
+def other(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value * 1.5 + 1e-7
+    return 7 if value is None else [7] if value == [] else f"{value}x"
+
+
+def changed(config: ids.Config, place: tuple[Any, ...]) -> ids.Config:
+    result = copy.deepcopy(config)
+    node = result
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] = other(node[place[-1]])
+    return result
+
+
+@pytest.mark.parametrize("overrides", COMPOSITIONS, ids=lambda item: item[0])
+def test_every_scientific_key_counts_and_no_other(compose, overrides) -> None:
+    config = compose(*overrides)
+    places = [place for group in (*TRAIN, *RUN) for place in leaves(config[group], (group,))]
+    assert len(places) > 50
+    for place in places:
+        key = ".".join(map(str, place[:2]))
+        science = key not in MACHINE | LABELS
+        varied = changed(config, place)
+        assert (run_id(varied) != run_id(config)) == science, place
+        assert (train_id(varied) != train_id(config)) == (science and place[0] in TRAIN), place
+
+
+def test_what_stands_at_the_top(compose) -> None:
+    config = compose()
+    science = {"seed": 1, "attack_seed": 5, "examples": 7}
+    machine = {
+        **{
+            "seeds": [9],
+            "device": "cuda",
+            "threads": 3,
+            "outputs": "elsewhere",
+            "sweep": "mine",
+            "tracking": {"mode": "x"},
+        },
+        "report": {"sweep": "x", "runs": None, "name": None},
+    }
+    for key, value in science.items():
+        assert run_id({**config, key: value}) != run_id(config), key
+    for key, value in machine.items():
+        assert run_id({**config, key: value}) == run_id(config), key
+        assert train_id({**config, key: value}) == train_id(config), key
+    assert set(config) == {*TRAIN, *RUN, *science, *machine, "job", "epsilon"}
+
+
+def test_attack_keys_do_not_change_the_model(compose) -> None:
+    config = compose()
+    for key, value in (("attack_seed", 5), ("examples", 7)):
+        assert train_id({**config, key: value}) == train_id(config)
+
+
+def test_order_of_keys_does_not_count(compose) -> None:
+    config = compose("defense=madry_l2", "attack=manipulate")
+
+    def backwards(node: Any) -> Any:
+        return {key: backwards(node[key]) for key in reversed(list(node))} if isinstance(node, dict) else node
+
+    assert list(backwards(config)) != list(config)
+    assert (train_id(backwards(config)), run_id(backwards(config))) == (train_id(config), run_id(config))
+
+
+@pytest.mark.parametrize(
+    ("one", "same"),
+    [
+        ("defense.epsilon=0.3", "defense.epsilon=0.30000000000000004"),
+        ("defense.epsilon=1", "defense.epsilon=1.0"),
+        ("defense.epsilon=0.5", "defense.epsilon=5e-1"),
+    ],
+)
+def test_float_noise_is_one_experiment_in_one_folder(compose, one, same) -> None:
+    first, second = (compose("defense=madry_l2", text) for text in (one, same))
+    assert train_cell(first).folder == train_cell(second).folder
+    assert attack_cell(first) == attack_cell(second)
+    assert first["defense"] == second["defense"]
+    assert train_cell(compose("defense=madry_l2", "defense.epsilon=0.31")) != train_cell(first)
+
+
+def test_canonical_numbers() -> None:
+    same = [0.3, 0.30000000000000004, 0.1 + 0.2, "3/10", " 3/10"[1:]]
+    assert {ids.digest({"x": value}) for value in same} == {ids.digest({"x": 0.3})}
+    assert ids.digest({"x": 1}) == ids.digest({"x": 1.0}) == ids.digest({"x": 1.0 + 1e-15})
+    assert ids.digest({"x": -0.0}) == ids.digest({"x": 0})
+    different = [1, True, "1", None, [1], 1.0000001, 0, False, "", "true", "null", {}, []]
+    assert len({ids.digest({"x": value}) for value in different}) == len(different)
+    assert ids.digest({"x": 10**13}) != ids.digest({"x": 10**13 + 1})
+    assert ids.plain({"a": [0.1 + 0.2, 2.0, 1e300, float("inf"), True, "2.0"]}) == {
+        "a": [0.3, 2, 1e300, float("inf"), True, "2.0"]
+    }
+    with pytest.raises(ConfigError, match="cannot be part"):
+        ids.digest({"x": object()})
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"values": [0.2, 0.4, 0.6]},
+        {"values": ["3/5", 0, 0.4, "1/5", 0.2]},
+        {"start": 0.2, "stop": 0.6, "step": "1/5"},
+        {"start": "0", "stop": 0.6000000000000001, "step": 0.2, "name": "mine"},
+    ],
+)
+def test_grids_count_by_their_budgets(compose, grid) -> None:
+    config = compose()
+    written = {**config, "epsilon": {"_target_": "x", "norm": "l2", **grid}}
+    assert run_id(written) == run_id(config)
+
+
+def test_another_budget_or_norm_is_another_run_of_the_same_model(compose) -> None:
+    config = compose()
+    for grid in ({"norm": "linf", "values": [0.2, 0.4, 0.6]}, {"norm": "l2", "values": [0.2, 0.4, 0.7]}):
+        assert run_id({**config, "epsilon": grid}) != run_id(config)
+        assert train_id({**config, "epsilon": grid}) == train_id(config)
+
+
+def test_weights_count_by_content(compose, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.pt", "b.pt", "c.pt")]
+    for file, content in zip(files, (b"one", b"one", b"two"), strict=True):
+        file.write_bytes(content)
+    config = compose()
+    first, second, third = (train_id({**config, "model": {**config["model"], "weights": str(f)}}) for f in files)
+    assert first == second != third
+    assert train_id(config) not in (first, third)
+
+
+def test_the_group_ignores_the_seed_alone(compose) -> None:
+    one, two = compose("seed=1"), compose("seed=2")
+    assert ids.group_identity(one) == ids.group_identity(two) != ids.group_identity(compose("attack_seed=1"))
+    assert run_id(one) != run_id(two)
+    assert evaluate_cell(one).folder == evaluate_cell(two).folder
+    assert evaluate_cell(compose("seeds=[2,1]")).folder == evaluate_cell(compose("seeds=[1,2]")).folder
+    assert evaluate_cell(compose("seeds=[2,1]")).folder != evaluate_cell(compose("seeds=[1,2,3]")).folder
+
+
+def test_folders_are_readable_and_carry_the_identity(compose) -> None:
+    config = compose("defense=madry_l2", "defense.epsilon=0.3", "seed=4")
+    model, attack = train_cell(config), attack_cell(config)
+    assert model.folder.name == f"digits-mlp-madry_l2_0.3x7-s4-{train_id(config)}"
+    assert attack.folder.name == f"digits-mlp-madry_l2_0.3x7-saliency-topk-s4-{run_id(config)}"
+    assert (model.identity, attack.identity) == (train_id(config), run_id(config))
+    assert all(len(cell.identity) == 12 and int(cell.identity, 16) >= 0 for cell in (model, attack))
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../etc", "/etc/passwd", "a b\nc", "..", ".", "", "naïve-ü", "a" * 500, "x/../y", "\0"]
+)
+def test_names_cannot_leave_the_store(compose, name) -> None:
+    config = compose()
+    config["dataset"]["name"] = config["defense"]["name"] = name
+    outputs = Path(config["outputs"])
+    for cell, kind in (
+        (train_cell(config), "models"),
+        (attack_cell(config), "attacks"),
+        (evaluate_cell(config), "evaluations"),
+    ):
+        assert cell.folder.resolve().parent == (outputs / kind).resolve()
+        assert len(cell.folder.name) < 250
+        assert cell.folder.name.endswith(cell.identity)
+        assert cell.folder.name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+        assert cell.folder.name.isascii()

@@ -1,0 +1,86 @@
+"""The sweeps that come with the project state what they say they state."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from composing import ROOT, composed, zipped_sweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from runner.jobs import parts, resolved
+
+FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
+TENTHS = tuple(number / 10 for number in range(11))
+
+
+def cells(name: str) -> tuple[list[str], list[list[str]]]:
+    """The overrides that lead to the sweep, and those of each of its cells."""
+    config = composed(f"+sweeps={name}", hydra_node=True)
+    assert config.hydra.mode.name == "MULTIRUN"
+    node: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+    assert node.pop("_target_") == "hydra_plugins.runner_sweeps.sweeper.ZippedSweeper"
+    stated = [f"{key}={value}" for key, value in (node["params"] or {}).items()]
+    (batch,) = zipped_sweeper(**node).split_arguments(OverridesParser.create().parse_overrides(stated), None)
+    return [f"+sweeps={name}"], batch
+
+
+def test_both_are_there() -> None:
+    assert {path.stem for path in FILES} >= {"quickstart", "adversarial_training_l2"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_it_composes_is_named_after_its_file_and_says_how_to_run_it(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert lines[0] == "# @package _global_"
+    assert lines[1].startswith(f"# python run.py -m +sweeps={path.stem}")
+    base, batch = cells(path.stem)
+    assert composed(*base).sweep == path.stem
+    assert len(batch) > 1
+    assert len({tuple(sorted(cell)) for cell in batch}) == len(batch)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_its_first_and_last_cell_can_run(path: Path, tmp_path: Path) -> None:
+    base, batch = cells(path.stem)
+    for cell in (batch[0], batch[-1]):
+        config = resolved(composed(*base, *cell, f"outputs={tmp_path}", "tracking=none"))
+        parts.check(config)
+        assert config["job"]["name"] == "attack"
+        assert parts.epsilon_grid(config).epsilons() == TENTHS
+        assert config["epsilon"]["norm"] == "l2"
+
+
+def test_adversarial_training_l2() -> None:
+    epsilons = sorted({*TENTHS[1:], 0.25})
+    assert len(epsilons) == 11
+    expected = {
+        (f"seed={seed}", *defense)
+        for seed in range(3)
+        for defense in [
+            ("defense=none",),
+            *(
+                ("defense=madry_l2", f"defense.epsilon={epsilon}", f"defense.steps={steps}")
+                for epsilon in epsilons
+                for steps in (7, 20)
+            ),
+        ]
+    }
+    _, batch = cells("adversarial_training_l2")
+    assert len(batch) == len(expected) == 69
+    assert {tuple(cell) for cell in batch} == expected
+
+
+def test_quickstart() -> None:
+    base, batch = cells("quickstart")
+    values = [dict(text.split("=", 1) for text in cell) for cell in batch]
+    seeds = {value["seed"] for value in values}
+    defenses = {(value["defense"], value.get("defense.epsilon")) for value in values}
+    attributions = {value["attribution"] for value in values}
+    assert len(seeds) >= 2
+    assert {name for name, _ in defenses} == {"none", "madry_l2", "ssr"}
+    assert len([epsilon for name, epsilon in defenses if name == "madry_l2"]) == 2
+    assert attributions == {"saliency", "smoothgrad"}
+    assert len(batch) == len(seeds) * len(defenses) * len(attributions)
+    config = composed(*base)
+    assert (config.dataset.name, config.attack.name, config.epsilon.norm) == ("mnist5k", "topk", "l2")

@@ -1,0 +1,111 @@
+"""What becomes of a sweep's tasks when workers die or fail; no model is trained here."""
+
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import light_work
+import pytest
+
+from runner.jobs import sweep
+from runner.jobs.cells import Cell
+from runner.jobs.sweep import Plan, Task
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """(processes, **tasks) -> failures by name, and how often each was begun."""
+    monkeypatch.setattr(sweep, "_work", light_work.work)
+    monkeypatch.setattr(sweep, "_begin_worker", light_work.begin)
+    log = tmp_path / "log"
+    log.touch()
+
+    def call(processes: int, **tasks: dict) -> tuple[dict[str, str], list[str]]:
+        def folder(name: str) -> Path:
+            return tmp_path / name
+
+        plan = Plan([])
+        for name, task in tasks.items():
+            needs = [folder(needed) for needed in task.pop("needs", [])]
+            config = {"id": name, "log": str(log), **task}
+            plan.tasks[folder(name)] = Task(config, Cell(task.get("job", "attack"), folder(name), {}), needs)
+        failures = sweep.run_local(plan, processes)
+        return {path.name: reason for path, reason in failures.items()}, log.read_text().split()
+
+    return call
+
+
+def test_inputs_come_first_and_each_task_once(run) -> None:
+    failures, begun = run(2, b={"needs": ["a"]}, a={}, c={"needs": ["b"]}, d={})
+    assert failures == {}
+    assert sorted(begun) == ["a", "b", "c", "d"]
+    assert begun.index("a") < begun.index("b") < begun.index("c")
+
+
+def test_a_failure_takes_along_what_needs_it_and_nothing_else(run) -> None:
+    tasks = {"bad": {"error": "ValueError: no"}, "child": {"needs": ["bad"]}, "grandchild": {"needs": ["child"]}}
+    tasks |= {"good": {}, "evaluation": {"needs": ["bad", "good"], "job": "evaluate"}}
+    failures, begun = run(2, **tasks)
+    assert failures == {
+        "bad": "ValueError: no",
+        "child": "its input failed: bad",
+        "grandchild": "its input failed: child",
+    }
+    assert sorted(begun) == ["bad", "evaluation", "good"]
+
+
+def test_a_killed_worker_is_tried_once_more(run) -> None:
+    failures, begun = run(2, fine={}, unlucky={"deaths": 1}, after={"needs": ["unlucky"]})
+    assert failures == {}
+    assert begun.count("unlucky") == 2
+    assert begun.count("after") == 1
+
+
+def test_what_kills_its_worker_twice_fails_alone(run) -> None:
+    good = {f"good{number}": {"seconds": 1.0 if number == 0 else 0} for number in range(6)}
+    tasks = {"deadly": {"deaths": 9, "beside": "good0"}, **good, "other": {"deaths": 9}}
+    failures, begun = run(2, **tasks)
+    reason = "its process died (out of memory, or killed)"
+    assert failures == {"deadly": reason, "other": reason}
+    assert begun.count("deadly") == begun.count("other") == 2
+    assert set(good) <= set(begun)
+
+
+class FakePool:
+    """Takes tasks, and after `whole` of them is broken."""
+
+    def __init__(self, whole: int = 99) -> None:
+        self.whole, self.taken = whole, list[str]()
+
+    def submit(self, work: object, config: dict) -> Future:
+        if len(self.taken) == self.whole:
+            raise BrokenProcessPool
+        self.taken.append(config["id"])
+        return Future()
+
+
+def waiting_tasks(**tries: int) -> dict[Path, Task]:
+    return {
+        Path(name): Task({"id": name}, Cell("attack", Path(name), {}), [], number) for name, number in tries.items()
+    }
+
+
+def test_no_more_is_submitted_than_can_run_and_suspects_run_alone() -> None:
+    pool, running = FakePool(), {}
+    assert sweep._submit_ready(pool, 2, waiting_tasks(a=0, b=0, c=0), running)  # type: ignore[arg-type]
+    assert sweep._submit_ready(pool, 2, waiting_tasks(a=0, b=0, c=0), running)  # type: ignore[arg-type]
+    assert pool.taken == ["a", "b"]
+    assert list(running.values()) == [Path("a"), Path("b")]
+    pool = FakePool()
+    assert sweep._submit_ready(pool, 3, waiting_tasks(a=0, b=1, c=1, d=0), {})  # type: ignore[arg-type]
+    assert pool.taken == ["b"]
+
+
+def test_a_pool_that_breaks_while_tasks_are_submitted() -> None:
+    pool, running = FakePool(whole=1), {}
+    assert not sweep._submit_ready(pool, 3, waiting_tasks(a=0, b=0), running)  # type: ignore[arg-type]
+    assert list(running.values()) == [Path("a")]
+
+
+def test_nothing_to_do(run) -> None:
+    assert run(2) == ({}, [])

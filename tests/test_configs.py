@@ -1,0 +1,118 @@
+"""Every file of conf/ composes, says how it is run, and passes the checks that come before any work."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from itertools import cycle, islice
+from pathlib import Path
+
+import pytest
+from composing import ROOT, composed
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from runner.jobs import parts, resolved
+
+GROUPS = ("job", "dataset", "model", "training", "defense", "attribution", "attack", "epsilon", "metrics", "tracking")
+YAMLS = sorted([*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "sweeps").glob("*.yaml")])
+PLUGINS = ("datasets", "models", "attributions", "attacks", "defenses", "metrics", "certificates")
+NEEDS = {
+    "dataset=image_folder": ["dataset.name=mine", "dataset.classes=3"],
+    "model=efficientnet_lite0": ["dataset=imagenet_sample"],
+    "epsilon=unbounded": ["attack=manipulate_free"],
+    "model=resnet18": ["dataset=flower17"],
+    "model=resnet50": ["dataset=imagenet"],
+    "model=resnet20": ["dataset=cifar10"],
+}
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+ALONE = [f"{group}={option}" for group in GROUPS if group not in ("metrics", "job") for option in options(group)]
+
+
+def test_every_group_of_the_contract_is_there() -> None:
+    assert {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()} >= {*GROUPS, "hydra"}
+    assert len(ALONE) > 35
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_yaml_opens_with_a_comment(path: Path) -> None:
+    assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("choice", ALONE)
+def test_every_option_composes_and_passes_the_checks(choice: str, tmp_path: Path) -> None:
+    if choice.endswith("efficientnet_lite0") and find_spec("efficientnet_lite_pytorch") is None:
+        pytest.skip("the extra `imagenet` is not installed")
+    rest = [] if choice.startswith("tracking") else ["tracking=none"]
+    config = resolved(composed(choice, *NEEDS.get(choice, []), *rest, f"outputs={tmp_path}", "device=cpu"))
+    parts.check(config)
+    group, option = choice.split("=")
+    assert config[group]["name"].startswith("mine" if option == "image_folder" else option)
+
+
+@pytest.mark.parametrize("name", options("metrics"))
+def test_every_metric_by_itself(name: str, tmp_path: Path) -> None:
+    config = resolved(composed(f"metrics=[{name}]", f"attack.measure={name}", f"outputs={tmp_path}", "device=cpu"))
+    parts.check(config)
+    assert list(parts.metrics(config)) == [name]
+
+
+@pytest.mark.parametrize("name", options("job"))
+def test_every_job_names_a_function(name: str) -> None:
+    node = OmegaConf.load(ROOT / "conf" / "job" / f"{name}.yaml")
+    assert node.name == name
+    assert callable(get_object(node._target_))
+
+
+def test_all_pairs_of_defenses_attributions_and_attacks_pass(tmp_path: Path) -> None:
+    rows = zip(*(islice(cycle(options(group)), 6) for group in ("defense", "attribution", "attack")), strict=True)
+    for defense, attribution, attack in rows:
+        overrides = (f"defense={defense}", f"attribution={attribution}", f"attack={attack}", "dataset=digits")
+        parts.check(resolved(composed(*overrides, f"outputs={tmp_path}", "device=cpu")))
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_plug_in_packages_import_core_and_nothing_beside_them() -> None:
+    for package in PLUGINS:
+        files = list((ROOT / "runner" / package).glob("*.py"))
+        assert files
+        for path in files:
+            ours = {name.split(".")[1] for name in imports_of(path) if name.startswith("runner.")}
+            assert ours <= {"core", package}, path
+
+
+def test_only_tracking_imports_wandb() -> None:
+    users = [
+        path.name
+        for path in (ROOT / "runner").rglob("*.py")
+        if any(n.split(".")[0] == "wandb" for n in imports_of(path))
+    ]
+    assert users == ["tracking.py"]
+
+
+def test_there_is_one_call_of_instantiate() -> None:
+    users = [path.name for path in (ROOT / "runner").rglob("*.py") if "hydra.utils.instantiate" in imports_of(path)]
+    assert users == ["build.py"]
+
+
+def test_the_import_contracts_hold() -> None:
+    tool = shutil.which("lint-imports", path=str(Path(sys.executable).parent))
+    assert tool is not None
+    done = subprocess.run([tool, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "2 kept, 0 broken" in done.stdout
