@@ -13,7 +13,7 @@ from composing import ROOT, composed
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from runner.jobs import parts, resolved
+from runner.jobs import checks, parts, resolved
 
 GROUPS = ("job", "dataset", "model", "training", "defense", "attribution", "attack", "epsilon", "metrics", "tracking")
 YAMLS = sorted([*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "sweeps").glob("*.yaml")])
@@ -51,7 +51,7 @@ def test_every_option_composes_and_passes_the_checks(choice: str, tmp_path: Path
         pytest.skip("the extra `imagenet` is not installed")
     rest = [] if choice.startswith("tracking") else ["tracking=none"]
     config = resolved(composed(choice, *NEEDS.get(choice, []), *rest, f"outputs={tmp_path}", "device=cpu"))
-    parts.check(config)
+    checks.check(config)
     group, option = choice.split("=")
     assert config[group]["name"].startswith("mine" if option == "image_folder" else option)
 
@@ -59,7 +59,7 @@ def test_every_option_composes_and_passes_the_checks(choice: str, tmp_path: Path
 @pytest.mark.parametrize("name", options("metrics"))
 def test_every_metric_by_itself(name: str, tmp_path: Path) -> None:
     config = resolved(composed(f"metrics=[{name}]", f"attack.measure={name}", f"outputs={tmp_path}", "device=cpu"))
-    parts.check(config)
+    checks.check(config)
     assert list(parts.metrics(config)) == [name]
 
 
@@ -74,7 +74,7 @@ def test_all_pairs_of_defenses_attributions_and_attacks_pass(tmp_path: Path) -> 
     rows = zip(*(islice(cycle(options(group)), 6) for group in ("defense", "attribution", "attack")), strict=True)
     for defense, attribution, attack in rows:
         overrides = (f"defense={defense}", f"attribution={attribution}", f"attack={attack}", "dataset=digits")
-        parts.check(resolved(composed(*overrides, f"outputs={tmp_path}", "device=cpu")))
+        checks.check(resolved(composed(*overrides, f"outputs={tmp_path}", "device=cpu")))
 
 
 def imports_of(path: Path) -> set[str]:

@@ -11,7 +11,7 @@ import pytest
 from composing import ROOT, composed
 
 from runner.core.errors import ConfigError
-from runner.jobs import parts, resolved, run_job
+from runner.jobs import checks, resolved, run_job
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 YAMLS = sorted(
@@ -44,7 +44,7 @@ def test_every_command_composes_and_passes_the_checks(line: str, tmp_path: Path)
     if any(word.startswith("hydra.") for word in single):
         composed(*single, hydra_node=True)
     if config["job"]["name"] != "report":
-        parts.check(config)
+        checks.check(config)
 
 
 def block(language: str) -> str:
@@ -98,4 +98,4 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_an_unknown_option_in_a_command_would_be_noticed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="defense.epsilon"):
-        parts.check(resolved(composed("defense=madry_l2", "defense.epsilon=-1", f"outputs={tmp_path}")))
+        checks.check(resolved(composed("defense=madry_l2", "defense.epsilon=-1", f"outputs={tmp_path}")))

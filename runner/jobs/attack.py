@@ -16,7 +16,7 @@ from runner.core.errors import require
 from runner.core.identity import Config
 from runner.core.progress import Advance, progress
 from runner.core.store import Folder
-from runner.jobs import parts, train
+from runner.jobs import checks, parts, train
 from runner.jobs.cells import attack_cell, do_once
 from runner.jobs.chunk import Chunk, Setup
 from runner.jobs.gallery import write_gallery
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 def run(config: Config) -> dict[str, Any]:
     """Attack the model of this config, training it first if it is not there. Returns the content of `result.json`."""
-    parts.check(config)
+    checks.check(config)
     cell = attack_cell(config)
     return do_once(cell, config, lambda: ready(config), lambda folder, tracker: _attack(config, folder, tracker))
 

@@ -14,7 +14,7 @@ from runner.core import store
 from runner.core.errors import ConfigError
 from runner.core.identity import Config
 from runner.core.store import Folder
-from runner.jobs import attack, parts
+from runner.jobs import attack, checks, parts
 from runner.jobs.cells import attack_cell, do_once, evaluate_cell
 from runner.jobs.report import write_report
 from runner.tracking import Tracker
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 def run(config: Config) -> dict[str, Any]:
     """Attack every seed's model and summarise. Returns the content of `result.json`."""
-    parts.check(config)
+    checks.check(config)
     cell = evaluate_cell(config)
     result = do_once(cell, config, lambda: _ready(config), lambda folder, tracker: _evaluate(config, folder, tracker))
     log.info("report: %s", cell.folder / "index.html")

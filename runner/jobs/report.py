@@ -13,7 +13,7 @@ from typing import Any
 from runner.core.errors import ConfigError
 from runner.core.identity import Config, folder_name
 from runner.core.store import Folder
-from runner.jobs import parts
+from runner.jobs import checks
 from runner.report import build_report
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def run(config: Config) -> dict[str, Any]:
     """Write the report of `report.sweep` or `report.runs` to `outputs/reports/NAME`. Returns where it is."""
-    parts.check_names(config)
+    checks.check_names(config)
     outputs, settings = Path(config["outputs"]), config["report"]
     folders = _folders(outputs, settings)
     page = report_on(folders, outputs, str(settings["name"] or settings["sweep"] or "runs"))

@@ -22,7 +22,7 @@ from runner.core import store
 from runner.core.identity import Config
 from runner.core.progress import QUIET, Advance, progress
 from runner.core.store import Folder
-from runner.jobs import parts, run_job
+from runner.jobs import checks, run_job
 from runner.jobs.cells import Cell, cell_of, finished
 from runner.jobs.report import command, report_on, sweep_file
 
@@ -56,7 +56,7 @@ class Plan:
         """Check every cell and list what is missing. Errors: `ConfigError` before anything runs."""
         plan = cls(list(cells))
         for config, _ in cells:
-            parts.check(config)
+            checks.check(config)
             plan._add(config)
         return plan
 

@@ -16,7 +16,7 @@ from runner.core.progress import progress
 from runner.core.store import Folder
 from runner.core.types import Defense
 from runner.datasets.base import Examples
-from runner.jobs import parts
+from runner.jobs import checks, parts
 from runner.jobs.cells import do_once, finished, train_cell
 from runner.jobs.loop import Loop, accuracy
 from runner.models.weights import load_weights
@@ -36,7 +36,7 @@ class CollapsedError(RuntimeError):
 
 def run(config: Config) -> dict[str, Any]:
     """Train the model of this config, or take the finished one. Returns the content of its `result.json`."""
-    parts.check(config)
+    checks.check(config)
     cell = train_cell(config)
     return do_once(cell, config, lambda: ready(config), lambda folder, tracker: _train(config, folder, tracker))
 

@@ -8,7 +8,7 @@ from composing import ROOT, composed, zipped_sweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from runner.jobs import parts, resolved
+from runner.jobs import checks, parts, resolved
 
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 TENTHS = tuple(number / 10 for number in range(11))
@@ -45,7 +45,7 @@ def test_its_first_and_last_cell_can_run(path: Path, tmp_path: Path) -> None:
     base, batch = cells(path.stem)
     for cell in (batch[0], batch[-1]):
         config = resolved(composed(*base, *cell, f"outputs={tmp_path}", "tracking=none"))
-        parts.check(config)
+        checks.check(config)
         assert config["job"]["name"] == "attack"
         assert parts.epsilon_grid(config).epsilons() == TENTHS
         assert config["epsilon"]["norm"] == "l2"

@@ -25,7 +25,7 @@ class ZippedSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Refuse a name or a folder that cannot be written, then launch."""
-        from runner.jobs.parts import check_sweep
+        from runner.jobs.checks import check_sweep
 
         assert self.config is not None
         check_sweep(self.config.sweep, self.config.outputs)

@@ -1,0 +1,138 @@
+"""The checks that refuse bad input before any work starts, each in one line that names the key."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runner.core.errors import ConfigError, require, unknown_key
+from runner.core.grid import EpsilonGrid
+from runner.core.identity import Config
+from runner.core.kinds import check_kinds
+from runner.core.types import Attack, Attribution, Defense
+from runner.jobs import parts
+from runner.metrics.reduction import REDUCTIONS
+from runner.tracking import TrackingSettings
+
+TOP_LEVEL = frozenset(
+    {"job", "dataset", "model", "training", "defense", "attribution", "attack", "epsilon", "metrics", "tracking"}
+    | {"seed", "seeds", "attack_seed", "examples", "sweep", "report", "device", "threads", "outputs"}
+)
+REPORT_SETTINGS = ("sweep", "runs", "name")
+
+
+def check(config: Config) -> None:
+    """Build every part that is cheap to build and refuse what cannot work. Errors: `ConfigError`, one line."""
+    check_names(config)
+    _check_scalars(config)
+    _check_metrics(config["metrics"])
+    _check_tracking({key: value for key, value in config["tracking"].items() if key != "name"})
+    parts.part(config, "training")
+    _check_model(config)
+    defense, attribution, attack = (parts.part(config, group) for group in ("defense", "attribution", "attack"))
+    for group, built, kind in (
+        ("defense", defense, Defense),
+        ("attribution", attribution, Attribution),
+        ("attack", attack, Attack),
+    ):
+        require(
+            isinstance(built, kind),
+            f"{group}._target_",
+            config[group]["_target_"],
+            f"{kind.__name__} as in runner.core.types",
+        )
+    _check_measure(config, attack)
+    _check_attack_fits(config, attack, parts.epsilon_grid(config))
+
+
+def check_names(config: Config) -> None:
+    """Refuse unknown keys at the top and in `report`, a sweep's name that is no folder, and an unusable `outputs`."""
+    for key in sorted(set(config) - TOP_LEVEL):
+        raise ConfigError(unknown_key(key, TOP_LEVEL))
+    for key in sorted(set(config["report"]) - set(REPORT_SETTINGS)):
+        raise ConfigError(unknown_key(f"report.{key}", REPORT_SETTINGS))
+    check_sweep(config["sweep"], config["outputs"])
+
+
+def check_sweep(sweep: object, outputs: object) -> None:
+    """Refuse a sweep's name that is no folder name, and a folder of outputs that cannot be made."""
+    named = sweep is None or bool(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(sweep)))
+    require(named, "sweep", sweep, "a name of letters, digits and ._-")
+    require(isinstance(outputs, str) and outputs != "", "outputs", outputs, "a folder")
+    try:
+        Path(str(outputs)).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"outputs={outputs}: must be a folder that can be written ({error.strerror})") from None
+
+
+def _check_scalars(config: Config) -> None:
+    shape = config["dataset"]["shape"]
+    good = isinstance(shape, list) and len(shape) == 3 and all(_whole(side, 1) for side in shape)
+    require(good, "dataset.shape", shape, "a list of three whole numbers: channels, height, width")
+    k, pixels = config["metrics"]["k"], shape[1] * shape[2]
+    require(_whole(k, 1) and k <= pixels, "metrics.k", k, f"a whole number from 1 to the {pixels} pixels of an image")
+    for key in ("seed", "attack_seed"):
+        require(_whole(config[key]), key, config[key], "a whole number of at least 0")
+    seeds = config["seeds"]
+    listed = isinstance(seeds, list) and all(_whole(seed) for seed in seeds) and len(set(seeds)) == len(seeds) > 0
+    require(listed, "seeds", seeds, "a list of different whole numbers of at least 0")
+    for key, none in (("examples", "all"), ("threads", "all cores")):
+        value = config[key]
+        require(value is None or _whole(value, 1), key, value, f"a whole number of at least 1, or null for {none}")
+    chunk, save = config["attack"]["chunk"], config["attack"]["save_images"]
+    require(_whole(chunk, 1), "attack.chunk", chunk, "a whole number of at least 1")
+    require(isinstance(save, bool), "attack.save_images", save, "true or false")
+    parts.device_of(config)
+
+
+def _check_metrics(settings: Config) -> None:
+    if settings["reduction"] not in REDUCTIONS:
+        raise ConfigError.choice("metrics.reduction", settings["reduction"], REDUCTIONS)
+    require(
+        isinstance(settings["common_noise"], bool), "metrics.common_noise", settings["common_noise"], "true or false"
+    )
+
+
+def _check_tracking(settings: Config) -> None:
+    allowed = [item.name for item in fields(TrackingSettings)]
+    for key in sorted(set(settings) - set(allowed)):
+        raise ConfigError(unknown_key(f"tracking.{key}", allowed))
+    check_kinds(TrackingSettings, settings, "tracking")
+    TrackingSettings.read(settings)
+
+
+def _check_model(config: Config) -> None:
+    """Build the model without its weights on the meta device, which takes neither time nor memory."""
+    with torch.device("meta"):
+        parts.part(parts.without_weights(config), "model")
+
+
+def _check_measure(config: Config, attack: Any) -> None:
+    if attack.measure != "objective":
+        parts.harm_of(config, attack.measure)
+    else:
+        parts.metrics(config)
+
+
+def _check_attack_fits(config: Config, attack: Any, grid: EpsilonGrid) -> None:
+    smooth = config["model"].get("activation") == "softplus"
+    if attack.order >= 2 and attack.beta is None and not smooth:
+        raise ConfigError(
+            f"attack.beta=null: {config['attack']['name']} needs second-order gradients and model.activation="
+            f"{config['model'].get('activation', 'relu')} has none; give attack.beta (a softplus twin) or model.activation=softplus"
+        )
+    unbounded = float("inf") in grid.epsilons()
+    require(
+        not unbounded or getattr(attack, "update", None) == "adam",
+        "epsilon.values",
+        "inf",
+        "finite unless attack.update=adam",
+    )
+
+
+def _whole(value: object, least: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
