@@ -7,9 +7,9 @@ from pathlib import Path
 import light_work
 import pytest
 
-from runner.jobs import sweep
+from runner.jobs import workers
 from runner.jobs.cells import Cell
-from runner.jobs.sweep import Plan, Task
+from runner.jobs.plan import Plan, Task
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
             needs = [folder(needed) for needed in task.pop("needs", [])]
             config = {"id": name, "log": str(log), **task}
             plan.tasks[folder(name)] = Task(config, Cell(task.get("job", "attack"), folder(name), {}), needs)
-        failures = sweep.run_local(plan, processes)
+        failures = workers.run_local(plan, processes)
         return {path.name: reason for path, reason in failures.items()}, log.read_text().split()
 
     return call
@@ -92,18 +92,18 @@ def waiting_tasks(**tries: int) -> dict[Path, Task]:
 
 def test_no_more_is_submitted_than_can_run_and_suspects_run_alone() -> None:
     pool, running = FakePool(), {}
-    assert sweep._submit_ready(pool, 2, waiting_tasks(a=0, b=0, c=0), running)  # type: ignore[arg-type]
-    assert sweep._submit_ready(pool, 2, waiting_tasks(a=0, b=0, c=0), running)  # type: ignore[arg-type]
+    assert workers._submit_ready(pool, 2, waiting_tasks(a=0, b=0, c=0), running)  # type: ignore[arg-type]
+    assert workers._submit_ready(pool, 2, waiting_tasks(a=0, b=0, c=0), running)  # type: ignore[arg-type]
     assert pool.taken == ["a", "b"]
     assert list(running.values()) == [Path("a"), Path("b")]
     pool = FakePool()
-    assert sweep._submit_ready(pool, 3, waiting_tasks(a=0, b=1, c=1, d=0), {})  # type: ignore[arg-type]
+    assert workers._submit_ready(pool, 3, waiting_tasks(a=0, b=1, c=1, d=0), {})  # type: ignore[arg-type]
     assert pool.taken == ["b"]
 
 
 def test_a_pool_that_breaks_while_tasks_are_submitted() -> None:
     pool, running = FakePool(whole=1), {}
-    assert not sweep._submit_ready(pool, 3, waiting_tasks(a=0, b=0), running)  # type: ignore[arg-type]
+    assert not workers._submit_ready(pool, 3, waiting_tasks(a=0, b=0), running)  # type: ignore[arg-type]
     assert list(running.values()) == [Path("a")]
 
 

@@ -30,12 +30,12 @@ class LocalLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Bring the store to the state that the sweep describes."""
         plan = plan_of(self.hydra_context, self.config, job_overrides)
-        from runner.jobs import sweep
+        from runner.jobs import sweep, workers
 
         if self.dry_run:
             sys.exit(sweep.show(plan, self.processes))
         plan.record()
-        failures = sweep.run_local(plan, self.processes)
+        failures = workers.run_local(plan, self.processes)
         sweep.finish(plan, failures)
         return returns(plan, failures)
 

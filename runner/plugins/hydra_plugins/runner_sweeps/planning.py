@@ -12,7 +12,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from runner.jobs.sweep import Plan
+    from runner.jobs.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def plan_of(hydra_context: HydraContext, config: DictConfig, job_overrides: Sequence[Sequence[str]]) -> Plan:
     """Compose and check every cell. Errors: `ConfigError` or Hydra's own, before anything runs."""
     from runner.jobs import resolved
-    from runner.jobs.sweep import Plan
+    from runner.jobs.plan import Plan
 
     setup_globals()
     configure_log(config.hydra.job_logging, config.hydra.verbose)

@@ -1,0 +1,131 @@
+"""The missing tasks of a plan, done in several processes of this machine."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from runner.core.identity import Config
+from runner.core.progress import QUIET, Advance, progress
+from runner.jobs import run_job
+from runner.jobs.plan import Plan, Task
+
+MAX_TRIES = 2
+
+
+def run_local(plan: Plan, processes: int) -> dict[Path, str]:
+    """Do every missing task in worker processes, inputs first. Returns the reasons of failure by folder.
+
+    Threads are shared out over the processes. A task whose worker dies is tried once more, alone, since the death of one
+    worker takes those beside it along; one whose input failed is not tried at all.
+    """
+    waiting, failures = dict(plan.tasks), dict[Path, str]()
+    if not waiting:
+        return failures
+    threads = max((os.cpu_count() or 1) // processes, 1)
+    with progress("sweep", len(waiting)) as advance:
+        while waiting:
+            with _pool(min(processes, len(waiting)), threads) as pool:
+                _drain(pool, processes, waiting, failures, advance)
+    return failures
+
+
+def _drain(
+    pool: ProcessPoolExecutor, processes: int, waiting: dict[Path, Task], failures: dict[Path, str], advance: Advance
+) -> None:
+    """Feed ready tasks to the pool until all are done, or until a worker's death breaks the pool."""
+    running: dict[Future[str | None], Path] = {}
+    while waiting or running:
+        _skip_hopeless(waiting, failures, advance)
+        if not _submit_ready(pool, processes, waiting, running) and not running:
+            return
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        broken = False
+        for future in done:
+            path = running.pop(future)
+            broken |= _settle(future, path, waiting, failures, advance)
+        if broken:
+            for future, path in running.items():
+                _settle(future, path, waiting, failures, advance)
+            return
+
+
+def _submit_ready(
+    pool: ProcessPoolExecutor, processes: int, waiting: dict[Path, Task], running: dict[Future[str | None], Path]
+) -> bool:
+    """Submit no more than can run at once: what a broken pool held counts as tried. Returns whether the pool is whole."""
+    suspects = {path: task for path, task in waiting.items() if task.tries}
+    busy, limit = set(running.values()), 1 if suspects else processes
+    for path, task in (suspects or waiting).items():
+        if len(running) >= limit:
+            break
+        if path not in busy and not any(needed in waiting for needed in task.needs):
+            try:
+                running[pool.submit(_work, task.config)] = path
+            except BrokenProcessPool:  # a worker died since the last look
+                return False
+    return True
+
+
+def _skip_hopeless(waiting: dict[Path, Task], failures: dict[Path, str], advance: Advance) -> None:
+    for path, task in list(waiting.items()):
+        lost = [needed for needed in task.needs if needed in failures]
+        if lost and task.cell.job != "evaluate":
+            failures[path] = f"its input failed: {lost[0].name}"
+            del waiting[path]
+            advance(f"skipped {path.name}")
+
+
+def _settle(
+    future: Future[str | None], path: Path, waiting: dict[Path, Task], failures: dict[Path, str], advance: Advance
+) -> bool:
+    """Take a task's outcome. Returns whether its worker died, so that the pool is broken."""
+    died = False
+    try:
+        reason = future.result()
+    except BrokenProcessPool:
+        died, reason = True, "its process died (out of memory, or killed)"
+        waiting[path].tries += 1
+        if waiting[path].tries < MAX_TRIES:
+            return True
+    if reason is not None:
+        failures[path] = reason
+    del waiting[path]
+    advance(f"{'failed' if reason else 'done'} {path.name}")
+    return died
+
+
+def _pool(processes: int, threads: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_worker, initargs=(threads,))
+
+
+def _begin_worker(threads: int) -> None:
+    os.environ[QUIET] = "1"
+    logging.getLogger().setLevel(logging.INFO)
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _die_with(parent: int) -> None:
+    """End this worker when the sweep that started it is gone, however it went: what is left undone is resumed later."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _work(config: Config) -> str | None:
+    """Run one task in a worker. Returns None, or why it failed in one line (the traceback is in its folder)."""
+    try:
+        run_job(config)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return None
