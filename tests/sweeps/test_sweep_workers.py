@@ -15,8 +15,8 @@ from runner.jobs.plan import Plan, Task
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """(processes, **tasks) -> failures by name, and how often each was begun."""
-    monkeypatch.setattr(sweep, "_work", light_work.work)
-    monkeypatch.setattr(sweep, "_begin_worker", light_work.begin)
+    monkeypatch.setattr(workers, "_work", light_work.work)
+    monkeypatch.setattr(workers, "_begin_worker", light_work.begin)
     log = tmp_path / "log"
     log.touch()
 
