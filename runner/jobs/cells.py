@@ -23,6 +23,9 @@ from runner.core.store import Folder, locked, write_text
 from runner.jobs.parts import labels
 
 log = logging.getLogger(__name__)
+UNNAMED = "unnamed"
+"""Name of a sweep that has none: one from the command line alone, or no sweep at all."""
+
 TRAINED = ("dataset", "model", "defense")
 ATTACKED = (*TRAINED, "attribution", "attack")
 
@@ -111,7 +114,7 @@ def _work(cell: Cell, config: Config, folder: Folder, work: Work) -> dict[str, A
         job=cell.job,
         identity=cell.identity,
         name=folder.path.name,
-        group=config["sweep"],
+        group=None if config["sweep"] == UNNAMED else config["sweep"],
         config=config,
         provenance=origin,
         folder=folder.path,

@@ -62,7 +62,7 @@ class Plan:
             for config, overrides in self.cells
             if (folder := self._folder(config)) is not None
         ]
-        file = sweep_file(outputs, str(config["sweep"] or "unnamed"))
+        file = sweep_file(outputs, str(config["sweep"]))
         store.write_json(file, {"command": command(), "cells": cells})
 
     def states(self) -> Iterator[tuple[str, str, Sequence[str]]]:

@@ -26,7 +26,7 @@ def finish(plan: Plan, failures: Mapping[Path, str]) -> None:
     console = Console(stderr=True)
     if failures:
         console.print(_failure_table(failures))
-    name = str(config["sweep"] or "unnamed")
+    name = str(config["sweep"])
     folders = [cell.folder for config, _ in plan.cells if (cell := cell_of(config)) is not None and cell.job != "train"]
     lost = [plan.tasks[path] for path in failures if path in plan.tasks and Folder(path).result() is None]
     failed = [{"job": task.cell.job, **task.cell.columns, "error": failures[task.cell.folder]} for task in lost]
