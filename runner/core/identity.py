@@ -26,8 +26,8 @@ MACHINE_KEYS: dict[str, frozenset[str]] = {
     "model": frozenset({"name"}),
     "training": frozenset({"name"}),
     "defense": frozenset({"name"}),
-    "attribution": frozenset({"name", "chunk"}),
-    "attack": frozenset({"name", "chunk", "save_images"}),
+    "attribution": frozenset({"name"}),
+    "attack": frozenset({"name", "save_images"}),
 }
 """Settings that change where and how fast something is computed, but not its result, and names, which are labels. Only a
 dataset's name counts: it is what tells two folders of images apart."""
@@ -75,8 +75,18 @@ def plain(value: Any) -> Any:
 
 
 def science(config: Config, group: str) -> Any:
-    """A group of the config without its machine settings."""
-    return {key: value for key, value in config[group].items() if key not in MACHINE_KEYS.get(group, ())}
+    """A group of the config without its machine settings; `chunk`, how much is done at once, is one at any depth."""
+    return {
+        key: _unchunked(value)
+        for key, value in config[group].items()
+        if key != "chunk" and key not in MACHINE_KEYS.get(group, ())
+    }
+
+
+def _unchunked(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _unchunked(item) for key, item in value.items() if key != "chunk"}
+    return [_unchunked(item) for item in value] if isinstance(value, list) else value
 
 
 def digest(identity: Mapping[str, Any]) -> str:

@@ -65,6 +65,10 @@ class Passes:
     def __init__(self, model: nn.Module) -> None:
         self.model, self.forward, self.backward = model, 0, 0
 
+    def __deepcopy__(self, memo: object) -> Passes:
+        """Itself: a softplus twin is a copy of the model, hooks included, and its passes count too."""
+        return self
+
     def __enter__(self) -> Passes:
         self._handle = self.model.register_forward_hook(self._count)
         return self

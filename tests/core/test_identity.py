@@ -205,3 +205,13 @@ def test_names_cannot_leave_the_store(compose, name) -> None:
         assert cell.folder.name.endswith(cell.identity)
         assert cell.folder.name.replace("-", "").replace("_", "").replace(".", "").isalnum()
         assert cell.folder.name.isascii()
+
+
+def test_a_chunk_is_a_machine_setting_wherever_it_stands():
+    part = {"name": "igr", "attribution": {"steps": 5, "chunk": 8}, "chunk": 4}
+    other = {"name": "igr", "attribution": {"steps": 5, "chunk": 64}, "chunk": None}
+    assert (
+        ids.science({"defense": part}, "defense")
+        == ids.science({"defense": other}, "defense")
+        == {"attribution": {"steps": 5}}
+    )
