@@ -1,0 +1,68 @@
+"""Penalty on the input gradient: double backpropagation (Drucker and LeCun, IEEE Trans. Neural Networks 3(6), 1992)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from runner.core.errors import require
+from runner.core.types import Batch
+from runner.defenses.modes import evaluating
+from runner.defenses.regulariser import regularised
+
+Scalar = Literal["loss", "logit"]
+"""What is differentiated: the cross-entropy of the label, or the label's logit."""
+
+SCALARS: tuple[Scalar, ...] = get_args(Scalar)
+
+
+@dataclass(frozen=True)
+class InputGradient:
+    """cross-entropy + weight * mean ||g||_2^2, g the gradient of an example's own cross-entropy in its [0, 1] image.
+
+    `squared: false` penalises ||g||_2 instead. The factor 1/2 of Drucker and LeCun belongs in `weight`.
+    """
+
+    weight: float = 0.05
+    squared: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.weight >= 0, "defense.weight", self.weight, "at least 0")
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The regularised loss; `penalty` before weighting."""
+        return regularised(self, model, batch, self.weight)
+
+    def penalty(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean (squared) norm of the gradient, in evaluation mode."""
+        with evaluating(model):
+            gradient = input_gradient(model, batch.images, batch.labels)
+        return sizes(gradient, self.squared).mean()
+
+
+def input_gradient(
+    model: nn.Module, images: Tensor, labels: Tensor, scalar: Scalar = "loss", *, create_graph: bool = True
+) -> Tensor:
+    """(N, C, H, W) gradient of each example's scalar in its image; with `create_graph` differentiable in the parameters.
+
+    It is differentiable in the images too, if these require gradients.
+    """
+    with torch.enable_grad():
+        leaf = images if images.requires_grad else images.detach().requires_grad_(True)
+        logits = model(leaf)
+        if scalar == "loss":
+            total = F.cross_entropy(logits, labels, reduction="sum")
+        else:
+            total = logits.gather(1, labels.unsqueeze(1)).sum()
+        (gradient,) = torch.autograd.grad(total, leaf, create_graph=create_graph)
+    return gradient
+
+
+def sizes(vectors: Tensor, squared: bool) -> Tensor:
+    """(N,) l2 norms of (N, ...) vectors, or their squares; the gradient at a zero vector is zero."""
+    flat = vectors.flatten(1)
+    return flat.square().sum(dim=1) if squared else flat.norm(dim=1)
