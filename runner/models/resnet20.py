@@ -8,19 +8,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runner.core.errors import ConfigError
+from runner.models.feature_smoothing import feature_smoothing as smoothing_block
 from runner.models.parts import Classifier, Normalise, Shape, init_convolutions, make_activation
 from runner.models.weights import load_weights
 
 SHORTCUTS = ("A", "B")
 
 
-def resnet20(
+def resnet20(  # noqa: PLR0913  (one parameter a key of the YAML)
     *,
     shape: Shape,
     classes: int,
     shortcut: str = "A",
     activation: str = "relu",
     beta: float = 10.0,
+    feature_smoothing: float = 0.0,
     mean: Sequence[float] = (0.5,),
     std: Sequence[float] = (0.5,),
     weights: str | None = None,
@@ -28,7 +30,8 @@ def resnet20(
     """Three stages of three blocks with 16, 32 and 64 channels; 269,722 parameters for 10 classes of RGB images.
 
     Where a stage begins with another shape, shortcut A subsamples and pads with zero channels (no parameters), as in
-    the paper; B is a 1x1 convolution with batch normalisation.
+    the paper; B is a 1x1 convolution with batch normalisation. `feature_smoothing`: sigma of the smoothing block after the
+    first stage; 0 for none.
     """
     if shortcut not in SHORTCUTS:
         raise ConfigError.choice("model.shortcut", shortcut, SHORTCUTS)
@@ -45,6 +48,8 @@ def resnet20(
             block.relu1, block.relu2 = make_activation(activation, beta), make_activation(activation, beta)
             layers.append(block)
             before = channels
+        if channels == 16:
+            layers += smoothing_block(channels, feature_smoothing)
     network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes))
     init_convolutions(network)
     model = Classifier(Normalise(shape[0], mean, std), network)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from runner.core.errors import ConfigError, require
+from runner.models.feature_smoothing import feature_smoothing as smoothing_block
 from runner.models.parts import Classifier, Normalise, Shape, make_activation
 from runner.models.weights import load_weights
 
@@ -21,11 +22,15 @@ def small_cnn(  # noqa: PLR0913  (one parameter a key of the YAML)
     pool: str = "max",
     activation: str = "relu",
     beta: float = 10.0,
+    feature_smoothing: float = 0.0,
     mean: Sequence[float] = (0.5,),
     std: Sequence[float] = (0.5,),
     weights: str | None = None,
 ) -> nn.Module:
-    """Two 3x3 convolutions of `width` and `2 width` channels, each followed by 2x2 pooling; 4 `width` units; logits."""
+    """Two 3x3 convolutions of `width` and `2 width` channels, each followed by 2x2 pooling; 4 `width` units; logits.
+
+    `feature_smoothing`: sigma of the smoothing block after the first pooling; 0 for none.
+    """
     channels, height, columns = shape
     require(min(height, columns) >= 4, "dataset.shape", list(shape), "at least 4x4 pixels for model=small_cnn")
     require(width > 0, "model.width", width, "at least 1")
@@ -35,6 +40,7 @@ def small_cnn(  # noqa: PLR0913  (one parameter a key of the YAML)
         nn.Conv2d(channels, width, 3, padding=1),
         make_activation(activation, beta),
         POOLS[pool](2),
+        *smoothing_block(width, feature_smoothing),
         nn.Conv2d(width, 2 * width, 3, padding=1),
         make_activation(activation, beta),
         POOLS[pool](2),

@@ -68,6 +68,15 @@ def test_at_a_logit_gap_of_40_value_and_gradient_are_finite_in_float32():
         torch.testing.assert_close(value.detach().double(), double.detach(), rtol=1e-4, atol=1e-24)
 
 
+@pytest.mark.parametrize("method", ["closed_form", "power"])
+def test_a_diverged_network_gives_a_loss_that_is_not_finite(method):
+    model = mlp()
+    with torch.no_grad():
+        model[1].weight.fill_(float("inf"))
+    loss, _ = SmoothSurface(method=method).loss(model, batch())
+    assert not torch.isfinite(loss)
+
+
 def mlp_with(seed, bias):
     model = mlp(seed).float().double()
     with torch.no_grad():
