@@ -1,0 +1,80 @@
+"""Attributional robustness as a minimax (Ivankay et al., FAR, 2020; BMVC 2021): AAT and AdvAAT.
+
+Adversarial attributional training (AAT) minimises the loss and the largest dissimilarity of maps inside a ball; AdvAAT also
+trains on adversarial images, so that prediction and map are robust together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from runner.core import rng
+from runner.core.errors import ConfigError, require
+from runner.core.types import Batch
+from runner.defenses.inner_search import InnerSearch, label_loss, mixed_entropy
+from runner.defenses.maps import Dissimilarity, Explanation, TwinFactory, check_maps, distance, explained, pair_distance
+
+Mode = Literal["aat", "advaat", "advaat_two"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttributionalTraining(InnerSearch):
+    """Cross-entropy + weight * d(A(x), A(x')), d one minus the correlation of the maps of the true class.
+
+    `mode`: `aat` searches for the largest d and has the cross-entropy of x; `advaat` searches for the largest
+    cross-entropy + weight * d and has both at that x'; `advaat_two` has d at the x' of `aat` and the cross-entropy at an
+    adversarial image of its own. The search differentiates maps, which needs curvature: they are those of the softplus
+    twin with `beta`; null explains the model itself, for networks that are smooth.
+    """
+
+    attribution: Explanation
+    twin: TwinFactory
+    beta: float | None = 50.0
+    mode: Mode = "aat"
+    weight: float = 1.0
+    dissimilarity: Dissimilarity = "pearson"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_maps(self.dissimilarity, self.beta)
+        require(self.weight >= 0, "defense.weight", self.weight, "at least 0")
+        if self.mode not in get_args(Mode):
+            raise ConfigError.choice("defense.mode", self.mode, get_args(Mode))
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The regularised loss; `penalty` is the mean dissimilarity before weighting."""
+        perturbed = self.perturb(model, batch)
+        attacked = self._label_adversary(model, batch) if self.mode == "advaat_two" else perturbed
+        entropy, scalars = mixed_entropy(model, batch, attacked, clean_weight=float(self.mode == "aat"))
+        penalty = self.distances(model, batch, perturbed).mean()
+        return entropy + self.weight * penalty, {**scalars, "penalty": penalty.detach()}
+
+    def penalty(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean dissimilarity over the batch, at images that a search of its own finds."""
+        return self.distances(model, batch, self.perturb(model, batch)).mean()
+
+    def distances(self, model: nn.Module, batch: Batch, perturbed: Tensor) -> Tensor:
+        """(N,) dissimilarities of the maps of the images and of `perturbed`, differentiable in the parameters."""
+        network, keys = explained(model, self.twin, self.beta), rng.fold(batch.keys, 0)
+        pair = (batch.images, perturbed)
+        return pair_distance(self.attribution, network, pair, batch.labels, keys, self.dissimilarity)
+
+    def perturb(self, model: nn.Module, batch: Batch) -> Tensor:
+        """(N, C, H, W) images x' inside the ball and the box."""
+        network, keys = explained(model, self.twin, self.beta), rng.fold(batch.keys, 0)
+        reference = self.attribution(network, batch.images, batch.labels, keys).detach()
+
+        def raised(images: Tensor, step: int) -> Tensor:
+            apart = distance(reference, self.attribution(network, images, batch.labels, keys), self.dissimilarity)
+            if self.mode != "advaat":
+                return apart
+            return F.cross_entropy(model(images), batch.labels, reduction="none") + self.weight * apart
+
+        return self.search(model, raised, batch.images, batch.keys)
+
+    def _label_adversary(self, model: nn.Module, batch: Batch) -> Tensor:
+        return self.search(model, label_loss(model, batch.labels), batch.images, rng.fold(batch.keys, 1))
