@@ -210,3 +210,11 @@ def test_it_works_from_another_folder_with_a_space_in_it(tmp_path: Path) -> None
     assert Folder(model).finished()
     assert [path.name for path in here.iterdir()] == ["results"]
     shutil.rmtree(here)
+
+
+def test_a_folder_of_the_project_is_no_config_group(run_py, tmp_path: Path) -> None:
+    """With the project's root on Hydra's search path, `outputs/` would turn `outputs=...` into the choice of a group."""
+    (ROOT / "outputs").mkdir(exist_ok=True)
+    code, out, err = run_py("job=train", f"outputs={tmp_path}", "--cfg", "job")
+    assert (code, err) == (0, "")
+    assert f"outputs: {tmp_path}" in out
