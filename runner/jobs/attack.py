@@ -19,7 +19,7 @@ from runner.core.store import Folder
 from runner.jobs import checks, parts, train
 from runner.jobs.cells import attack_cell, do_once
 from runner.jobs.chunk import Chunk, Setup
-from runner.jobs.gallery import write_gallery
+from runner.jobs.gallery import draw_gallery, write_gallery
 from runner.tracking import Tracker
 
 MEASURED = (
@@ -118,7 +118,9 @@ def _finish(
     if setup.config["attack"]["save_images"]:
         store.write_tensors(folder.path / "images.safetensors", _images(setup, chunks))
     write_gallery(setup, chunks, rows, folder.path / "gallery.safetensors")
+    picture = draw_gallery(setup, folder.path / "gallery.safetensors")
     _track(setup, rows, folder, tracker)
+    tracker.image("gallery", picture, "worst, median and best example at the largest budget")
     attacked = rows[rows.epsilon > 0]
     return {
         "epsilons": list(setup.epsilons),

@@ -1,4 +1,4 @@
-"""The worst, the median and the best example of an attack at its largest budget, kept for people to look at."""
+"""The worst, the median and the best example of an attack at its largest budget, kept and drawn for people to look at."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib as mpl
 import pandas as pd
 import torch
 from torch import Tensor
 
 from runner.core import store
+from runner.jobs.cells import attack_cell
 from runner.jobs.chunk import Chunk, Setup
+from runner.report.figures import png
+from runner.report.gallery import gallery_figure
+from runner.report.load import read_gallery
+from runner.report.styles import RC
 
 
 def write_gallery(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame, file: Path) -> None:
@@ -53,3 +59,14 @@ def _tensors(chunks: Sequence[Chunk], position: int) -> dict[str, Tensor]:
         "perturbed_maps": chunk.maps(chunk.best.images, clean=False),
     }
     return {name: tensor[place].cpu() for name, tensor in tensors.items()}
+
+
+def draw_gallery(setup: Setup, file: Path) -> Path:
+    """Draw a gallery file as a PNG beside it; returns the picture's path."""
+    columns = attack_cell(setup.config).columns
+    title = f"{columns['defense']} · {columns['attribution']}, {columns['attack']} attack · seed {columns['seed']}"
+    with mpl.rc_context(RC):
+        picture = png(gallery_figure(read_gallery(file, columns), None, title))
+    with store.replacing(file.with_suffix(".png")) as beside:
+        beside.write_bytes(picture)
+    return file.with_suffix(".png")

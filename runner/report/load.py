@@ -202,13 +202,14 @@ def _read_galleries(results: Sequence[tuple[Path, Mapping[str, Any]]], notes: li
         if not path.exists():
             missing.append(folder.name)
         elif result["group_id"] not in galleries:
-            galleries[result["group_id"]] = _read_gallery(path, result)
+            galleries[result["group_id"]] = read_gallery(path, result)
     if missing:
         notes.append(f"No gallery was stored for {len(missing)} of {len(results)} runs: {', '.join(missing)}.")
     return galleries
 
 
-def _read_gallery(path: Path, result: Mapping[str, Any]) -> Gallery:
+def read_gallery(path: Path, result: Mapping[str, Any]) -> Gallery:
+    """The gallery of a run with this group_id and seed. Errors: `StoreError` when the file is none."""
     names = ("images", "perturbed", "clean_maps", "perturbed_maps")
     try:
         with safe_open(path, framework="numpy") as handle:
