@@ -71,7 +71,7 @@ def test_what_a_finished_attack_leaves(attacked) -> None:
     config, rows = attacked()
     folder = attack_cell(config).folder
     assert {path.name for path in folder.iterdir()} == {
-        *("rows.parquet", "config.yaml", "result.json", "gallery.safetensors", "run.log"),
+        *("rows.parquet", "config.yaml", "result.json", "gallery.png", "gallery.safetensors", "run.log"),
     }
     result = Folder(folder).finished()
     assert result is not None
