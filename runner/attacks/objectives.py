@@ -91,7 +91,7 @@ class MassCenter:
 
 @dataclass(frozen=True)
 class Manipulate:
-    """Make the map that of another image and keep the output (Dombrowski et al. 2019, eq. 4 and released factors).
+    """Make the map that of another image and keep the output (Dombrowski et al. 2019, with the released factors).
 
     Value: -(map_weight * MSE(map, target map) + output_weight * MSE(probabilities, original probabilities)), with maps
     that sum to `map_sum` (1 in the paper's code; null means H*W, as in the released code of Wang et al. 2020, which makes
