@@ -61,7 +61,7 @@ class ProjectedGradient:
         images = self.begin(clean if start is None else start, clean, epsilon, norm, keys)
         first, second = torch.zeros_like(images), torch.zeros_like(images)
         for step in range(self.steps):
-            gradient = _leave_flat(ascent_direction(objective, images, step), rng.fold(keys, step + 1))
+            gradient = leave_flat(ascent_direction(objective, images, step), rng.fold(keys, step + 1))
             if self.update == "adam":
                 delta = _adam(gradient, first, second, step) * float(self.step_size or 0.0)
             else:
@@ -86,16 +86,21 @@ class ProjectedGradient:
 
 def ascent_direction(objective: Objective, images: Tensor, step: int) -> Tensor:
     """Gradient of the summed objective; examples do not influence each other. Non-finite entries count as zero."""
+    return values_and_direction(objective, images, step)[1]
+
+
+def values_and_direction(objective: Objective, images: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """The objective (N,) at these images, and its gradient as `ascent_direction` gives it."""
     leaf = images.detach().requires_grad_(True)
     with torch.enable_grad():
-        value = objective(leaf, step).sum()
-        if not value.requires_grad:  # a map that does not depend on the images: a linear model's
-            return torch.zeros_like(images)
-        (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True, materialize_grads=True)
-    return torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+        values = objective(leaf, step)
+        if not values.requires_grad:  # a map that does not depend on the images: a linear model's
+            return values, torch.zeros_like(images)
+        (gradient,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True, materialize_grads=True)
+    return values.detach(), torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _leave_flat(gradients: Tensor, keys: Tensor) -> Tensor:
+def leave_flat(gradients: Tensor, keys: Tensor) -> Tensor:
     """Gradients, with a random direction for examples where all of it is zero.
 
     A distance from the clean map has a zero gradient at the clean image, where most searches begin: without this they would

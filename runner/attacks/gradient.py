@@ -10,7 +10,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from runner.attacks.engine import ProjectedGradient, ascent_direction
+from runner.attacks.engine import ProjectedGradient, ascent_direction, values_and_direction
+from runner.attacks.halving import HalvingAscent
 from runner.attacks.judge import Judge, merge, reference_maps
 from runner.attacks.objectives import Bound, Objective, Original
 from runner.core import rng
@@ -30,6 +31,7 @@ class GradientAttack:
 
     `measure`: a metric's name, or `objective` for the objective's own value on the true model. `keep`: `best` iterate by
     that measure, or the `last` that preserves the label (the released notebooks of Wang et al. 2020).
+    `update: halving` lets the step find its own length (`HalvingAscent`).
     `beta`, `beta_end`: softplus strength of the twin, fixed or growing geometrically over the steps (Dombrowski et al.
     2019: 10 to 100); `beta: null` attacks the model itself, which needs a model with a second derivative.
     `draws`: for stochastic attributions, `fresh` noise at each step (expectation over the noise) or `common` noise.
@@ -43,7 +45,7 @@ class GradientAttack:
     step_size: float | None = None
     restarts: int = 1
     random_start: bool = False
-    update: Literal["normalised", "adam"] = "normalised"
+    update: Literal["normalised", "adam", "halving"] = "normalised"
     keep: Literal["best", "last"] = "best"
     draws: Literal["fresh", "common"] = "fresh"
     beta: float | None = 10.0
@@ -52,6 +54,8 @@ class GradientAttack:
     order: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
+        if self.update not in ("normalised", "halving", "adam"):
+            raise ConfigError.choice("attack.update", self.update, ("normalised", "halving", "adam"))
         self._engine(self.random_start)
         require(self.restarts >= 1, "attack.restarts", self.restarts, "at least 1")
         require(self.eot >= 1, "attack.eot", self.eot, "at least 1")
@@ -60,6 +64,8 @@ class GradientAttack:
         require(
             self.beta_end is None or self.beta is not None, "attack.beta_end", self.beta_end, "null when attack.beta is"
         )
+        moving = self.beta_end is not None and self.update == "halving"
+        require(not moving, "attack.beta_end", self.beta_end, "null with attack.update=halving, which compares steps")
         if self.keep not in ("best", "last"):
             raise ConfigError.choice("attack.keep", self.keep, ("best", "last"))
         if self.draws not in ("fresh", "common"):
@@ -90,7 +96,13 @@ class GradientAttack:
         growth = (self.beta_end or self.beta) / self.beta
         return [self.beta * growth ** (step / max(self.steps - 1, 1)) for step in range(self.steps)]
 
+    def direction(self, problem: Problem, images: Tensor) -> Tensor:
+        """(N, C, H, W): the gradient that a first step from these images would follow; zero where there is none."""
+        return ascent_direction(partial(self._ascent(problem), keys=problem.keys), images, 0)
+
     def _engine(self, random_start: bool) -> ProjectedGradient:
+        if self.update == "halving":
+            return HalvingAscent(self.steps, self.step_size, random_start)
         return ProjectedGradient(self.steps, self.step_size, random_start, self.update)
 
     def _judge(self, problem: Problem) -> Judge:
@@ -128,11 +140,13 @@ class GradientAttack:
 
 
 def _expectation(value: Callable[..., Tensor], draws: int, images: Tensor, step: int, keys: Tensor) -> Tensor:
-    """(N,) whose gradient is the mean of the gradients of `draws` draws; the graph of each is freed before the next."""
-    gradient = torch.zeros_like(images, requires_grad=False)
+    """(N,) means over `draws` draws, with the gradient of that mean; the graph of each draw is freed before the next."""
+    total, gradient = images.detach().new_zeros(len(images)), torch.zeros_like(images, requires_grad=False)
     for draw in range(draws):
-        gradient += ascent_direction(partial(value, keys=keys, draw=draw), images, step)
-    return (gradient / draws * images).flatten(1).sum(dim=1)
+        values, direction = values_and_direction(partial(value, keys=keys, draw=draw), images, step)
+        total, gradient = total + values, gradient + direction
+    slope = (gradient / draws * images).flatten(1).sum(dim=1)
+    return total / draws + slope - slope.detach()
 
 
 class _Kept:

@@ -60,7 +60,7 @@ class SparseAttack(GradientAttack):
         return best
 
     def _engine(self, random_start: bool) -> ProjectedGradient:
-        return SparseAscent(self.steps, self.step_size, random_start, self.update)
+        return SparseAscent(self.steps, self.step_size, random_start)
 
     def _swap(self, judge: Judge, epsilon: float, best: Best, number: int) -> Best:
         """`best`, or its candidate with some pixels given back and as many others at corners of the box."""
