@@ -27,7 +27,7 @@ SMALL = (
 GRID = ("epsilon.stop=0.6", "epsilon.step=0.2")
 STEPS = {
     *("topk", "mass_center", "manipulate", "manipulate_free", "target_region", "cosine", "spearman_surrogate"),
-    *("sens_max", "sparse", "spatial", "label_pgd"),
+    *("sens_max", "sparse", "spatial", "label_pgd", "suite"),
 }
 _OUTPUTS = "/the/outputs"
 

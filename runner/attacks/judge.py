@@ -31,7 +31,10 @@ class Judge:
         with torch.no_grad():
             logits = problem.model(images)
         maps = problem.explain(problem.model, images, problem.targets, rng.fold(problem.keys, _JUDGE_STREAM)).detach()
-        return self.score(maps, logits.softmax(dim=1)), logits.argmax(dim=1) == problem.targets
+        kept = logits.argmax(dim=1) == problem.targets
+        if problem.watch is not None:
+            problem.watch(kept)
+        return self.score(maps, logits.softmax(dim=1)), kept
 
     def start(self) -> Best:
         """The clean images, with nothing found yet."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -167,6 +167,10 @@ class Problem:
     """Random keys of the attack, (N,); streams of them come from `runner.core.rng.fold`."""
     stored: Callable[[float], Tensor] | None = None
     """epsilon -> images (N, C, H, W) that the attack's `source` run found for these examples; None without a source."""
+    reduce: Callable[[Tensor], Tensor] = field(default=lambda maps: maps.abs().sum(dim=1))
+    """Maps (N, C, H, W) -> (N, H, W), as `explain` does it: for attacks that look at other attributions too."""
+    watch: Callable[[Tensor], None] | None = None
+    """Told of every candidate that is judged whether it keeps the label (N,), for attacks made of attacks."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,14 @@ class Attack(Protocol):
 
     def search(self, problem: Problem, epsilon: float, norm: Norm, best: Best) -> Best:
         """The best inside the ball of `epsilon`, never less harmful than `best` (which lies inside a smaller ball)."""
+
+
+@runtime_checkable
+class Reviewing(Protocol):
+    """An attack that has more to say of a finished run than its rows do."""
+
+    def verdict(self, epsilons: Sequence[float], notes: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Plain data for result.json, from the notes of all examples, (E, N) each, at these budgets."""
 
 
 def budgets(attack: Attack) -> tuple[Budget, ...]:

@@ -16,9 +16,10 @@ from runner.core.errors import require
 from runner.core.identity import Config, source_of
 from runner.core.progress import Advance, progress
 from runner.core.store import Folder
+from runner.core.types import Reviewing
 from runner.jobs import checks, parts, source, train
 from runner.jobs.cells import attack_cell, do_once
-from runner.jobs.chunk import Chunk
+from runner.jobs.chunk import NOTE, Chunk
 from runner.jobs.gallery import draw_gallery, write_gallery
 from runner.jobs.setup import Setup
 from runner.tracking import Tracker
@@ -140,11 +141,33 @@ def _finish(
         "twin": setup.twin_report(chunks),
         **_certified(setup),
         **source.report(setup, chunks),
+        **_verdict(setup, chunks),
         "metrics": {
             name: {"direction": metric.direction, "range": list(metric.range), "unit": metric.unit}
             for name, metric in setup.metrics.items()
         },
     }
+
+
+def _verdict(setup: Setup, chunks: Sequence[Chunk]) -> dict[str, Any]:
+    """What an attack says of the whole run; the flags that it raises are told at once."""
+    if not isinstance(setup.attack, Reviewing):
+        return {}
+    names = [name for name in chunks[0].steps[0] if name.startswith(NOTE)]
+    notes = {
+        name.removeprefix(NOTE): torch.stack(
+            [torch.cat([chunk.steps[place][name] for chunk in chunks]) for place in range(len(setup.epsilons))]
+        )
+        for name in names
+    }
+    told = setup.attack.verdict(setup.epsilons, notes)
+    for name, flag in told.get("flags", {}).items():
+        if flag["tripped"]:
+            budgets = ", ".join(f"{epsilon:g}" for epsilon in flag["epsilons"])
+            log.warning(
+                "%s: %s (epsilon %s: %.3g, bound %.3g)", name, flag["says"], budgets, flag["value"], flag["bound"]
+            )
+    return told
 
 
 def _certified(setup: Setup) -> dict[str, Any]:

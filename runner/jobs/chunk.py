@@ -21,10 +21,13 @@ from runner.core.types import (
     Problem,
     Subject,
 )
+from runner.jobs import parts
 from runner.jobs.setup import Setup
 
 _STATE = ("images", "harm", "found")
 _NOTE = "best.note."
+NOTE = "attack_"
+"""What the columns of an attack's notes begin with."""
 
 
 @dataclass
@@ -140,6 +143,7 @@ class Chunk:
             partners=setup.test.batch(self._partners(), setup.device)[0],
             keys=setup.keys(self.ids, "attack"),
             stored=None if setup.source is None else self._stored,
+            reduce=parts.reducer(setup.config),
         )
 
     def _stored(self, epsilon: float) -> Tensor:
@@ -164,7 +168,7 @@ class Chunk:
             "perturbation_norm": self._length(best),
             "attack_harm": best.harm.double(),
         }
-        values |= {f"attack_{name}": value for name, value in best.notes.items()}
+        values |= {f"{NOTE}{name}": value for name, value in best.notes.items()}
         values |= {name: self._value(metric, maps, best.images) for name, metric in self.setup.metrics.items()}
         if self.setup.config["attack"]["save_images"]:
             values["images"] = best.images

@@ -84,12 +84,18 @@ def metrics(config: Config) -> dict[str, Metric | ContextualMetric]:
 
 def explainer(config: Config, attribution: Attribution) -> Explain:
     """The attribution followed by the one reduction of maps (N, C, H, W) to (N, H, W) that everything shares."""
-    how = config["metrics"]["reduction"]
+    reduced = reducer(config)
 
     def explain(model: nn.Module, images: Tensor, targets: Tensor, keys: Tensor) -> Tensor:
-        return reduce(attribution(model, images, targets, keys), how)
+        return reduced(attribution(model, images, targets, keys))
 
     return explain
+
+
+def reducer(config: Config) -> Callable[[Tensor], Tensor]:
+    """Maps (N, C, H, W) -> (N, H, W), as `metrics.reduction` says."""
+    how = config["metrics"]["reduction"]
+    return lambda maps: reduce(maps, how)
 
 
 def harm_of(config: Config, measure: str) -> Callable[[Tensor, Tensor], Tensor]:

@@ -1,0 +1,53 @@
+"""An attack on another map than the one that is explained: what transfers from one attribution to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from runner.attacks.gradient import GradientAttack
+from runner.core.errors import require
+from runner.core.types import Attribution, Best, PixelNorm, Problem, differentiable
+
+_ALIKE = 0.99
+
+
+@dataclass(frozen=True)
+class OtherMapAttack(GradientAttack):
+    """Follow the gradient of `objective` on the maps of `attribution`, and keep what harms the explained map most.
+
+    Where the two maps are one (a cosine above 0.99 on the clean images, on average) there is nothing to transfer, and the search
+    finds nothing.
+    """
+
+    attribution: Attribution | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fit = self.attribution is not None and differentiable(self.attribution)
+        require(fit, "attack.attribution", self.attribution, "an attribution whose maps have a gradient")
+
+    def search(self, problem: Problem, epsilon: float, norm: PixelNorm, best: Best) -> Best:
+        """The most harmful images inside the ball, and `best` itself."""
+        if self.alike(problem) > _ALIKE:
+            return best
+        return super().search(problem, epsilon, norm, best)
+
+    def alike(self, problem: Problem) -> float:
+        """Mean cosine of the two maps on the clean images."""
+        own, other = (
+            explain(problem.model, problem.images, problem.targets, problem.keys).detach().flatten(1)
+            for explain in (problem.explain, self._explain(problem))
+        )
+        return float(F.cosine_similarity(own, other, dim=1).mean())
+
+    def _ascent(self, problem: Problem) -> Callable[..., Tensor]:
+        return super()._ascent(replace(problem, explain=self._explain(problem)))
+
+    def _explain(self, problem: Problem) -> Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]:
+        attribution, reduce = self.attribution, problem.reduce
+        assert attribution is not None
+        return lambda model, images, targets, keys: reduce(attribution(model, images, targets, keys))

@@ -1,0 +1,159 @@
+"""The worst case an example over several strong attacks, each on its own: what AutoAttack is for labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from runner.attacks import flags, signs
+from runner.attacks.gradient import GradientAttack
+from runner.attacks.judge import Judge, merge, reference_maps
+from runner.attacks.other_map import OtherMapAttack
+from runner.attacks.random import RandomAttack
+from runner.core.errors import require
+from runner.core.types import Attack, Best, Norm, Problem
+
+ROLES = ("gradient", "transfer", "query", "random")
+"""What a member stands for: the gradient of the map itself, images found on another map, queries, random draws."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Every member searches from the clean image at each budget; kept is the most harmful image of all, and of smaller budgets.
+
+    After AutoAttack (Croce and Hein 2020): steps that find their own length, several objectives, black-box members, and no
+    parameter that would have to fit the model. `members` are attacks still to be given `measure` and, where they take gradients,
+    `steps` and `restarts` (the first from the clean image, the others from random points). What each finds alone stands in the
+    rows, as `attack_harm_MEMBER`, beside the number of the winner, -1 for none; `verdict` says whether the result is to be
+    trusted, with the least cosine between the clean maps of model and twin and the least number of examples that this takes.
+    """
+
+    measure: str
+    members: Mapping[str, Callable[..., Attack]]
+    steps: int = 40
+    restarts: int = 2
+    least_cosine: float = 0.9
+    least_examples: int = 20
+    order: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        require(
+            self.measure != "objective", "attack.measure", self.measure, "the name of a metric, which members share"
+        )
+        require(bool(self._having("gradient")), "attack.members", [*self.members], "at least one gradient attack")
+        require(-1 <= self.least_cosine <= 1, "attack.least_cosine", self.least_cosine, "from -1 to 1")
+        require(self.least_examples >= 1, "attack.least_examples", self.least_examples, "at least 1")
+
+    @cached_property
+    def attacks(self) -> dict[str, Attack]:
+        """The members by name: those with the map's own gradient first, since of equals the first wins.
+
+        Errors: `ConfigError` where one is no attack that takes what members share.
+        """
+        made = {name: self._member(name, member) for name, member in self.members.items()}
+        return dict(sorted(made.items(), key=lambda item: ROLES.index(role_of(item[1]))))
+
+    @property
+    def beta(self) -> float | None:
+        """Softplus strength of the twin of the first gradient member."""
+        return self._gradient_attacks[0].beta
+
+    def betas(self) -> list[float | None]:
+        """What is said of the twin is said of that one."""
+        return [self.beta]
+
+    def start(self, problem: Problem) -> Best:
+        """The clean images, scored, and what can be said before any search."""
+        best = self._judge(problem).start()
+        nothing = torch.zeros_like(best.harm)
+        notes = {f"harm_{name}": best.harm for name in self.attacks}
+        notes |= dict.fromkeys(("rejected", "still", "twin_gain"), nothing)
+        notes |= {"twin_cosine": signs.twin_cosine(problem, self._gradient_attacks), "noisy": signs.noisy(problem)}
+        return replace(best, notes=notes | {"won": torch.full_like(nothing, -1)})
+
+    def search(self, problem: Problem, epsilon: float, norm: Norm, best: Best) -> Best:
+        """The most harmful image that any member finds in the ball, and `best` itself."""
+        tally = signs.Tally(best.harm)
+        watched = replace(problem, watch=tally)
+        found = {name: each.search(watched, epsilon, norm, each.start(problem)) for name, each in self.attacks.items()}
+        notes = dict(best.notes) | {f"harm_{name}": one.harm for name, one in found.items()}
+        strongest = self._judge(problem).start()
+        for number, (name, one) in enumerate(found.items()):
+            better = one.found & (one.harm > best.harm)
+            notes["won"] = torch.where(better, float(number), notes["won"])
+            best = merge(best, one, better)
+            if name in self._having("gradient"):
+                strongest = merge(strongest, one, one.found & (one.harm > strongest.harm))
+        notes |= {"rejected": tally.rejected(), "still": signs.still(problem, self._gradient_attacks, epsilon, norm)}
+        return replace(best, notes=notes | {"twin_gain": signs.twin_gain(problem, self.beta, strongest.images)})
+
+    def verdict(self, epsilons: Sequence[float], notes: Mapping[str, Tensor]) -> dict[str, Any]:
+        """What result.json says: the members, the share of examples that each won at each budget, and the flags.
+
+        `notes` are those of all examples, (E, N) each, at these budgets; the first is 0. Empty without a larger one.
+        """
+        if len(epsilons) < 2:
+            return {}
+        winners = {
+            f"{epsilon:g}": {name: float((won == number).double().mean()) for number, name in enumerate(self.attacks)}
+            for epsilon, won in zip(epsilons[1:], notes["won"][1:], strict=True)
+        }
+        told = {"members": {name: role_of(attack) for name, attack in self.attacks.items()}, "won": winners}
+        return {"suite": told, "flags": flags.raised(self._evidence(epsilons, notes))}
+
+    def _evidence(self, epsilons: Sequence[float], notes: Mapping[str, Tensor]) -> flags.Evidence:
+        def most(role: str) -> Tensor | None:
+            found = [notes[f"harm_{name}"][1:] for name in self._having(role)]
+            return torch.stack(found).amax(dim=0) if found else None
+
+        gradient = most("gradient")
+        assert gradient is not None
+        return flags.Evidence(
+            epsilons=tuple(epsilons[1:]),
+            clean=notes[f"harm_{self._having('gradient')[0]}"][0],
+            gradient=gradient,
+            random=most("random"),
+            transfer=most("transfer"),
+            query=most("query"),
+            still=notes["still"][1:],
+            rejected=notes["rejected"][1:],
+            twin_gain=notes["twin_gain"][1:],
+            twin_cosine=notes["twin_cosine"][0],
+            noisy=bool(notes["noisy"][0].any()),
+            expectation=all(attack.eot > 1 or attack.draws == "fresh" for attack in self._gradient_attacks),
+            least_examples=self.least_examples,
+            least_cosine=self.least_cosine,
+        )
+
+    def _member(self, name: str, made: Callable[..., Attack]) -> Attack:
+        fit = isinstance(made, partial)
+        require(fit, f"attack.members.{name}", made, "an attack with _partial_: true, still to be given its measure")
+        climbs = isinstance(made.func, type) and issubclass(made.func, GradientAttack)  # type: ignore[attr-defined]
+        return made(measure=self.measure, **({"steps": self.steps, "restarts": self.restarts} if climbs else {}))
+
+    def _having(self, role: str) -> list[str]:
+        return [name for name, attack in self.attacks.items() if role_of(attack) == role]
+
+    @property
+    def _gradient_attacks(self) -> list[GradientAttack]:
+        return [attack for attack in self.attacks.values() if isinstance(attack, GradientAttack) and _own(attack)]
+
+    def _judge(self, problem: Problem) -> Judge:
+        reference = reference_maps(problem)
+        return Judge(problem, lambda maps, probabilities: problem.harm(reference, maps))
+
+
+def role_of(attack: Attack) -> str:
+    """One of `ROLES`."""
+    if isinstance(attack, GradientAttack):
+        return "gradient" if _own(attack) else "transfer"
+    return "random" if isinstance(attack, RandomAttack) else "query"
+
+
+def _own(attack: GradientAttack) -> bool:
+    return not isinstance(attack, OtherMapAttack)
