@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,22 @@ def _evaluate(config: Config, folder: Folder, tracker: Tracker) -> dict[str, Any
     return {
         "runs": [str(run.relative_to(config["outputs"])) for run in runs],
         **({} if violations is None else {"certificate_violations": violations}),
+        **_flags(results),
         "failed_seeds": {str(seed): reason for seed, reason in _failed_seeds(config, results).items()},
         "failure_rate": 1 - len(results) / len(config["seeds"]),
         **_over_seeds("test_accuracy", [result["test_accuracy"] for result in results.values()]),
         **_over_seeds("seconds_per_epoch", [result["seconds_per_epoch"] for result in results.values()]),
     }
+
+
+def _flags(results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """The flags that an attack suite raised, with the seeds on which it did; nothing for other attacks."""
+    told = {seed: result["flags"] for seed, result in results.items() if "flags" in result}
+    raised = {
+        name: [seed for seed, flags in told.items() if flags[name]["tripped"]]
+        for name in dict.fromkeys(name for flags in told.values() for name in flags)
+    }
+    return {"flags": {name: seeds for name, seeds in raised.items() if seeds}} if told else {}
 
 
 def _violations(config: Config, rows: pd.DataFrame) -> dict[str, Any] | None:

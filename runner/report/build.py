@@ -23,6 +23,7 @@ from runner.report.page import Page, Picture, conditions, describe, findings, re
 from runner.report.ranking import ranking_figures
 from runner.report.scatter import scatter_figures
 from runner.report.styles import RC
+from runner.report.suites import doubts, suite_table, suites
 from runner.report.tables import csv_frames, summary_tables
 from runner.report.text_tables import latex, markdown
 from runner.report.training import training_figures
@@ -78,6 +79,8 @@ def write_report(data: ReportData, out: Path, title: str, command: str) -> Path:
         files=files,
         bands=band_table(bands(analysis)) if finished else [],
         alarms=alarms(analysis) if finished else [],
+        doubts=doubts(analysis) if finished else [],
+        suites=suite_table(suites(analysis)) if finished else [],
         transfers=transfer_table(moved),
         matrices=matrices,
     )
@@ -97,6 +100,8 @@ def _write_tables(analysis: Analysis, out: Path, title: str) -> list[str]:
         texts["certificates.csv"] = certified.to_csv(index=False)
     if len(moved := transfers(analysis)):
         texts["transfer.csv"] = moved.to_csv(index=False)
+    if len(members := suites(analysis)):
+        texts["suites.csv"] = members.to_csv(index=False)
     texts |= {"summary.md": markdown(tables, title), "summary.tex": latex(tables, title)}
     for name, text in texts.items():
         write_text(out / "tables" / name, text)

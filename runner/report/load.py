@@ -163,7 +163,8 @@ def _scalars(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     twins = {"twin_beta": _number(twin.get("beta")), "twin_map_cosine": _number(twin.get("map_cosine"))}
     fixed = {"folder": folder.name, "kept_by": "", "stochastic": False}
     source = {f"source_{key}": value for key, value in (result.get("source") or {}).items()}
-    return {**optional, **fixed, **flat, **twins, **source}
+    told = {key: result[key] for key in ("suite", "flags") if result.get(key)}
+    return {**optional, **fixed, **flat, **twins, **source, **told}
 
 
 def _number(value: object) -> float:

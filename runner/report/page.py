@@ -56,6 +56,10 @@ class Page:
     """Certificates next to attacks, a row per cell and budget."""
     alarms: list[str] = field(default_factory=list)
     """A sentence for every certificate that an attack beat."""
+    doubts: list[str] = field(default_factory=list)
+    """A sentence for every flag that an attack suite raised."""
+    suites: list[dict[str, str]] = field(default_factory=list)
+    """Attack suites and their members, a row per cell."""
     transfers: list[dict[str, str]] = field(default_factory=list)
     """Cells of the transfer matrices."""
     matrices: list[Picture] = field(default_factory=list)
