@@ -55,6 +55,19 @@ def test_the_command_line_wins_and_what_becomes_equal_is_one_cell() -> None:
     assert batch == [["+x=1"]]
 
 
+def test_an_option_on_the_command_line_takes_its_points_of_a_zipped_axis() -> None:
+    points = {"defense": [*DEFENSES["defense"], {"defense": "madry_l2", "defense.epsilon": 0.5}]}
+    (batch,) = cells("defense=madry_l2", zipped=points)
+    assert batch == [["defense=madry_l2", "defense.epsilon=0.3"], ["defense=madry_l2", "defense.epsilon=0.5"]]
+    (batch,) = cells("defense=none,ssr", "seed=1,2", zipped=points)
+    assert batch == [
+        ["defense=none", "seed=1"],
+        ["defense=none", "seed=2"],
+        ["defense=ssr", "seed=1"],
+        ["defense=ssr", "seed=2"],
+    ]
+
+
 def test_values_are_written_as_hydra_reads_them() -> None:
     point = {"a": True, "b": False, "c": None, "d": 0.1, "e": "8/255", "f": 1}
     (batch,) = cells(zipped={"x": [point]})

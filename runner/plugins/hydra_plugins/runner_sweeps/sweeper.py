@@ -15,7 +15,10 @@ Zipped = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 class ZippedSweeper(BasicSweeper):
-    """The product of `params` and of the zipped axes; whatever the command line sets wins over both."""
+    """The product of `params` and of the zipped axes; whatever the command line sets wins over both.
+
+    `defense=ssr` on the command line takes the points of a zipped axis `defense` that have it, with their other settings.
+    """
 
     def __init__(
         self, max_batch_size: int | None = None, params: dict[str, str] | None = None, zipped: Zipped | None = None
@@ -37,13 +40,28 @@ class ZippedSweeper(BasicSweeper):
         """Batches of cells, each a list of overrides."""
         product = BasicSweeper.split_arguments(overrides, None)[0]
         given = {override.get_key_element().lstrip("+") for override in overrides}
-        axes = [[_settings(name, point, given) for point in points] for name, points in self.zipped.items()]
-        cells = [[*cell, *itertools.chain(*points)] for cell in product for points in itertools.product(*axes)]
+        cells = [joined for cell in product for joined in self._joined(cell, given)]
         unique = list({tuple(cell): cell for cell in cells}.values())
         return list(BasicSweeper.split_overrides_to_chunks(unique, max_batch_size))
 
+    def _joined(self, cell: list[str], given: set[str]) -> list[list[str]]:
+        """The cell with each point of the zipped axes."""
+        axes = [
+            [_settings(name, point, given) for point in _fitting(name, points, cell)]
+            for name, points in self.zipped.items()
+        ]
+        return [[*cell, *itertools.chain(*points)] for points in itertools.product(*axes)]
+
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Nothing here: our launchers compose and check every cell themselves before the first one runs."""
+
+
+def _fitting(name: str, points: Sequence[Mapping[str, Any]], cell: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+    """The points of an axis; only those of the option that the cell names, where it names one (`defense=ssr`)."""
+    named = [text.removeprefix(f"{name}=") for text in cell if text.startswith(f"{name}=")]
+    if not named:
+        return points
+    return [point for point in points if isinstance(point, Mapping) and _text(point.get(name)) == named[-1]] or [{}]
 
 
 def _settings(name: str, point: Mapping[str, Any], given: set[str]) -> list[str]:
