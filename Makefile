@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all check format clean
+.PHONY: help setup run test test-all conformance check format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ test: setup  ## run the tests (10 minutes on 2 cores)
 
 test-all: setup  ## run the slow tests too
 	$(BIN)/python -m pytest -m "not slurm and not gpu"
+
+conformance: setup  ## what every plug-in must do, one line a property; NAME=topk or NAME=attack=topk for one of them
+	$(BIN)/python -m pytest tests/conformance -vv --plugin "$(NAME)"
 
 check: setup  ## format, lint, types and import direction
 	$(BIN)/ruff format --check .

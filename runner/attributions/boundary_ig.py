@@ -33,6 +33,7 @@ class BoundaryIntegratedGradients(GradientOptions):
     search_steps: int = 40
     bisections: int = 10
     stochastic: ClassVar[bool] = False
+    exact_gradient: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -45,6 +45,7 @@ class SparsifiedSmoothGrad:
     temperature: float = 0.2
     chunk: int | None = None
     stochastic: ClassVar[bool] = True
+    exact_gradient: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _ = self.noise

@@ -46,6 +46,12 @@ def differentiable(attribution: Attribution) -> bool:
     return bool(getattr(attribution, "differentiable", True))
 
 
+def exact_gradient(attribution: Attribution) -> bool:
+    """Whether autograd differentiates the map itself. One whose backward pass takes a stand-in for what has no derivative
+    (a relaxed indicator, a searched point held fixed) says `exact_gradient: ClassVar = False`."""
+    return bool(getattr(attribution, "exact_gradient", True))
+
+
 @runtime_checkable
 class Referenced(Protocol):
     """An attribution that compares an image with training images (expected gradients)."""
@@ -76,6 +82,22 @@ class Metric(Protocol):
 
     def __call__(self, reference: Tensor, other: Tensor) -> Tensor:
         """One value an example."""
+
+
+def symmetric(metric: Metric | ContextualMetric) -> bool:
+    """Whether exchanging the maps (and with them the images) changes nothing; otherwise `symmetric: ClassVar = False`."""
+    return bool(getattr(metric, "symmetric", True))
+
+
+def scale_invariant(metric: Metric | ContextualMetric) -> bool:
+    """Whether positive factors, one a map, change nothing; otherwise `scale_invariant: ClassVar = False`."""
+    return bool(getattr(metric, "scale_invariant", True))
+
+
+def compares(metric: Metric | ContextualMetric) -> bool:
+    """Whether it compares two maps, so that equal maps are at its robust end. One that judges the map of the perturbed
+    image alone says `compares: ClassVar = False`."""
+    return bool(getattr(metric, "compares", True))
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ class Infidelity:
     chunk: int | None = 512
     needs_context: ClassVar[Literal[True]] = True
     direction: ClassVar[Direction] = "lower"
+    compares: ClassVar[bool] = False
+    symmetric: ClassVar[bool] = False
     range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     unit: ClassVar[str] = ""
 

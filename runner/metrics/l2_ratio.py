@@ -21,6 +21,8 @@ class L2Ratio:
     """
 
     direction: ClassVar[Direction] = "lower"
+    symmetric: ClassVar[bool] = False
+    scale_invariant: ClassVar[bool] = False
     range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     unit: ClassVar[str] = ""
 

@@ -23,6 +23,7 @@ class LensPrecision:
     window: int = 3
     diverse: bool = False
     direction: ClassVar[Direction] = "higher"
+    symmetric: ClassVar[bool] = False
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     unit: ClassVar[str] = ""
 

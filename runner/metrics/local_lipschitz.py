@@ -33,6 +33,8 @@ class LocalLipschitz:
     chunk: int | None = 128
     needs_context: ClassVar[Literal[True]] = True
     direction: ClassVar[Direction] = "lower"
+    compares: ClassVar[bool] = False
+    symmetric: ClassVar[bool] = False
     range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     unit: ClassVar[str] = ""
 

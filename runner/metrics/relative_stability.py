@@ -31,6 +31,8 @@ class RelativeStability:
     floor: Number = 1e-6
     needs_context: ClassVar[Literal[True]] = True
     direction: ClassVar[Direction] = "lower"
+    symmetric: ClassVar[bool] = False
+    scale_invariant: ClassVar[bool] = False
     range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     unit: ClassVar[str] = ""
 

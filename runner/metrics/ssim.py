@@ -27,6 +27,7 @@ class StructuralSimilarity:
     """
 
     direction: ClassVar[Direction] = "higher"
+    scale_invariant: ClassVar[bool] = False
     range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     unit: ClassVar[str] = ""
 

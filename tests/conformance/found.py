@@ -1,0 +1,106 @@
+"""Every plug-in of conf/ by its YAML: composed as its opening comment says, made cheap, built."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+from composing import ROOT, composed
+
+from runner.core.errors import ConfigError
+from runner.core.identity import Config
+from runner.jobs import parts, resolved
+
+GROUPS = ("attribution", "attack", "defense", "metrics", "certificate")
+SHAPE, CLASSES, K = (2, 8, 8), 4, 10
+COSTS = {
+    **dict.fromkeys(("steps", "search_steps", "restarts", "draws", "pairs", "iterations", "replays", "eot"), 2),
+    **dict.fromkeys(("samples", "queries", "swaps", "points", "references", "bisections"), 6),
+}
+"""The most that a setting of this name costs here, wherever it stands in the YAML; more where the plug-in refuses so little."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One YAML of conf/."""
+
+    group: str
+    name: str
+
+    @property
+    def text(self) -> str:
+        return (ROOT / "conf" / self.group / f"{self.name}.yaml").read_text(encoding="utf-8")
+
+    @property
+    def command(self) -> list[str]:
+        """The overrides of the first command of the opening comment, which chooses all that the plug-in needs beside itself."""
+        (first, *_) = re.findall(r"^# python run\.py (.*)$", self.text, flags=re.MULTILINE)
+        return shlex.split(first)
+
+    @property
+    def oracle(self) -> str | None:
+        """What stands in the opening comment after `Oracle:`, a dotted path to the function or class to agree with."""
+        found = re.search(r"^# Oracle: (\S+)$", self.text, flags=re.MULTILINE)
+        return found.group(1) if found else None
+
+    @cached_property
+    def config(self) -> Config:
+        """The composed config on small images, as expensive as it is for users."""
+        shape, classes = (1, *SHAPE[1:]) if self.group == "certificate" else SHAPE, CLASSES
+        free = ("dataset=", "training=") if self.group == "certificate" else ("dataset=", "training=", "model=")
+        words = [word for word in self.command if not word.startswith(free)]
+        small = [f"dataset.shape={list(shape)}", f"dataset.classes={classes}", f"metrics.k={K}", "tracking=none"]
+        return resolved(composed("dataset=digits", *words, *(word.replace(" ", "") for word in small)))
+
+    @cached_property
+    def cheap(self) -> Config:
+        """The same at the smallest cost at which all of it can be built."""
+        for factor in (1, 2, 4, 8, 16, 64):
+            config = shrunk(self.config, factor)
+            try:
+                build_all(config)
+            except ConfigError:
+                continue
+            return config
+        return self.config
+
+    def build(self, **changes: Any) -> Any:
+        """The object, cheap, with other values of some keys."""
+        return built(self.cheap, self.group, self.name, changes)
+
+
+@cache
+def plugins(group: str) -> tuple[Plugin, ...]:
+    return tuple(Plugin(group, path.stem) for path in sorted((ROOT / "conf" / group).glob("*.yaml")))
+
+
+def everything() -> Iterator[Plugin]:
+    return (plugin for group in GROUPS for plugin in plugins(group))
+
+
+def shrunk(node: Any, factor: int) -> Any:
+    """The node with every cost capped, however deep it stands."""
+    if isinstance(node, dict):
+        return {key: _capped(key, shrunk(item, factor), factor) for key, item in node.items()}
+    return [shrunk(item, factor) for item in node] if isinstance(node, list) else node
+
+
+def _capped(key: str, value: Any, factor: int) -> Any:
+    counted = isinstance(value, int) and not isinstance(value, bool)
+    return min(value, COSTS[key] * factor) if counted and key in COSTS else value
+
+
+def build_all(config: Config) -> None:
+    for group in ("attribution", "attack", "defense"):
+        parts.part(config, group)
+    parts.metrics(config)
+    parts.certificate(config)
+
+
+def built(config: Config, group: str, name: str, changes: dict[str, Any]) -> Any:
+    if group == "metrics":
+        node = {**config["metrics"][name], **changes}
+        return parts.metrics({"metrics": {name: node}})[name]
+    return parts.part({group: {**config[group], **changes}}, group)
