@@ -74,7 +74,8 @@ def test_equal_calls_give_equal_bits_and_leave_the_model_alone(attack: Plugin) -
             again = climb(attack.build(), problem, norm, made.epsilons)
         for best, other in zip(made.steps, again, strict=True):
             assert_same(best, other, **EXACT)
-            assert not (best.images.requires_grad or best.harm.requires_grad)
+            assert not best.images.requires_grad
+            assert not best.harm.requires_grad
 
 
 def test_neither_batch_nor_order_nor_chunk_matters(attack: Plugin) -> None:
@@ -112,8 +113,11 @@ def test_its_gradient_is_that_of_finite_differences(attack: Plugin) -> None:
         found = ascents(attack, norm)
         assert bool(found) is (attack.build().order >= 1), "gradients come from runner.attacks.engine.ascent_direction"
         assert not found or any(gradient.any() for *_, gradient in found)
-        for objective, images, step, gradient in found[:3]:
-            assert slope_error(partial(objective, step=step), images, gradient) < 1e-4, norm
+        first = found[:3]
+        errors = [slope_error(partial(raised, step=step), at, gradient) for raised, at, step, gradient in first]
+        known = [error for error in errors if error < float("inf")]  # a distance has a kink where it is zero
+        assert bool(known) is bool(found)
+        assert all(error < 1e-4 for error in known), (norm, errors)
 
 
 def ascents(attack: Plugin, norm: Any) -> list[tuple[Callable[..., Tensor], Tensor, int, Tensor]]:
@@ -123,7 +127,7 @@ def ascents(attack: Plugin, norm: Any) -> list[tuple[Callable[..., Tensor], Tens
 
     def recorded(objective: Callable[[Tensor, int], Tensor], images: Tensor, step: int) -> Tensor:
         gradient = real(objective, images, step)
-        found.append((lambda images, step: objective(images, step), images.detach().clone(), step, gradient))
+        found.append((objective, images.detach().clone(), step, gradient))
         return gradient
 
     problem = problem_of(attack, smooth_network(), norm)
