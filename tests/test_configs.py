@@ -17,7 +17,10 @@ from runner.core.errors import ConfigError
 from runner.core.types import ContextualMetric
 from runner.jobs import checks, parts, resolved
 
-GROUPS = ("job", "dataset", "model", "training", "defense", "attribution", "attack", "epsilon", "metrics", "tracking")
+GROUPS = (
+    *("job", "dataset", "model", "training", "defense", "attribution", "attack", "epsilon", "metrics", "certificate"),
+    "tracking",
+)
 YAMLS = sorted([*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "sweeps").glob("*.yaml")])
 PLUGINS = ("datasets", "models", "attributions", "attacks", "defenses", "metrics", "certificates")
 NEEDS = {
@@ -30,6 +33,10 @@ NEEDS = {
     "attribution=kernel_shap": ["attack=random_sign"],
     "attack=sparse": ["epsilon=l0_pixels"],
     "attack=spatial": ["epsilon=spatial"],
+    "certificate=levine_topk": ["attribution=sparsified_smoothgrad"],
+    "certificate=pixel": ["attribution=sparsified_smoothgrad"],
+    "certificate=smoothgrad_lipschitz": ["attribution=smoothgrad", "attribution.output=probability"],
+    "certificate=uniform_cosine": ["attribution=uniform_gradient", "attribution.multiply_by_input=false"],
     "model=resnet18": ["dataset=flower17"],
     "model=resnet50": ["dataset=imagenet"],
     "model=resnet20": ["dataset=cifar10"],
