@@ -90,7 +90,9 @@ def test_code_lines_of_the_attack_are_ten_or_fewer() -> None:
     assert len(lines) <= 10
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "extending.md"], ids=lambda path: path.name
+)
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), target
