@@ -18,6 +18,7 @@ SHAPE, CLASSES, K = (2, 8, 8), 4, 10
 COSTS = {
     **dict.fromkeys(("steps", "search_steps", "restarts", "draws", "pairs", "iterations", "replays", "eot"), 2),
     **dict.fromkeys(("samples", "queries", "swaps", "points", "references", "bisections"), 6),
+    "chunk": 12,
 }
 """The most that a setting of this name costs here, wherever it stands in the YAML; more where the plug-in refuses so little."""
 
@@ -90,6 +91,15 @@ def shrunk(node: Any, factor: int) -> Any:
 def _capped(key: str, value: Any, factor: int) -> Any:
     counted = isinstance(value, int) and not isinstance(value, bool)
     return min(value, COSTS[key] * factor) if counted and key in COSTS else value
+
+
+def chunks_in(node: Any) -> Iterator[int]:
+    """The chunks of every part inside a node, its own left out."""
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for item in inner:
+        if isinstance(item, dict) and isinstance(item.get("chunk"), int):
+            yield item["chunk"]
+        yield from chunks_in(item)
 
 
 def build_all(config: Config) -> None:
