@@ -1,26 +1,11 @@
 import copy
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from runner.core import identity as ids
 from runner.core.errors import ConfigError
 from runner.jobs.cells import attack_cell, evaluate_cell, train_cell
-
-TRAIN = ("dataset", "model", "training", "defense")
-RUN = ("attribution", "attack", "metrics")
-MACHINE = {
-    *("dataset.root", "dataset.folder", "dataset.archive", "dataset.download", "dataset.workers", "dataset.in_memory"),
-    *("dataset.cache", "attack.chunk", "attack.save_images", "attribution.chunk"),
-}
-LABELS = {f"{group}.name" for group in ("model", "training", "defense", "attribution", "attack")}
-COMPOSITIONS = [
-    ("defense=madry_l2", "attribution=smoothgrad", "attack=manipulate"),
-    ("defense=ssr", "attribution=integrated_gradients", "attack=random_ball", "model=small_cnn"),
-    ("dataset=flower17", "model=resnet20", "attribution=uniform_gradient", "attack=topk"),
-]
 
 
 def train_id(config: ids.Config) -> str:
@@ -31,80 +16,10 @@ def run_id(config: ids.Config) -> str:
     return ids.digest(ids.run_identity(config))
 
 
-def leaves(node: Any, place: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    if isinstance(node, dict | list) and node:
-        for key, item in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from leaves(item, (*place, key))
-    else:
-        yield place
-
-
-def other(value: Any) -> Any:
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, int | float):
-        return value * 1.5 + 1e-7
-    return 7 if value is None else [7] if value == [] else f"{value}x"
-
-
-def changed(config: ids.Config, place: tuple[Any, ...]) -> ids.Config:
-    result = copy.deepcopy(config)
-    node = result
-    for key in place[:-1]:
-        node = node[key]
-    node[place[-1]] = other(node[place[-1]])
-    return result
-
-
-@pytest.mark.parametrize("overrides", COMPOSITIONS, ids=lambda item: item[0])
-def test_every_scientific_key_counts_and_no_other(compose, overrides) -> None:
-    config = compose(*overrides)
-    places = [place for group in (*TRAIN, *RUN) for place in leaves(config[group], (group,))]
-    assert len(places) > 50
-    for place in places:
-        key = ".".join(map(str, place[:2]))
-        science = key not in MACHINE | LABELS
-        varied = changed(config, place)
-        assert (run_id(varied) != run_id(config)) == science, place
-        assert (train_id(varied) != train_id(config)) == (science and place[0] in TRAIN), place
-
-
-def test_what_stands_at_the_top(compose) -> None:
-    config = compose()
-    science = {"seed": 1, "attack_seed": 5, "examples": 7}
-    machine = {
-        **{
-            "seeds": [9],
-            "device": "cuda",
-            "threads": 3,
-            "outputs": "elsewhere",
-            "sweep": "mine",
-            "tracking": {"mode": "x"},
-        },
-        "report": {"sweep": "x", "runs": None, "name": None},
-    }
-    for key, value in science.items():
-        assert run_id({**config, key: value}) != run_id(config), key
-    for key, value in machine.items():
-        assert run_id({**config, key: value}) == run_id(config), key
-        assert train_id({**config, key: value}) == train_id(config), key
-    assert set(config) == {*TRAIN, *RUN, *science, *machine, "job", "epsilon"}
-
-
 def test_attack_keys_do_not_change_the_model(compose) -> None:
     config = compose()
     for key, value in (("attack_seed", 5), ("examples", 7)):
         assert train_id({**config, key: value}) == train_id(config)
-
-
-def test_order_of_keys_does_not_count(compose) -> None:
-    config = compose("defense=madry_l2", "attack=manipulate")
-
-    def backwards(node: Any) -> Any:
-        return {key: backwards(node[key]) for key in reversed(list(node))} if isinstance(node, dict) else node
-
-    assert list(backwards(config)) != list(config)
-    assert (train_id(backwards(config)), run_id(backwards(config))) == (train_id(config), run_id(config))
 
 
 @pytest.mark.parametrize(
