@@ -2,6 +2,9 @@
 
 A file is written beside its place and renamed. `result.json` comes last: a folder is finished only if it says
 `"status": "ok"`. One process at a time works in a folder, under a file lock that the system drops when its holder dies.
+
+The store has a version. It stands in each `result.json` and in each state that a run resumes from, so that folders may be
+copied from store to store, many processes may write at once, and a store that nobody may write to can be read.
 """
 
 from __future__ import annotations
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VERSION = 1
+"""Version of what is written; everything up to it can be read, and what states none is of version 1."""
+
+VERSION_KEY = "store_version"
+
 log = logging.getLogger(__name__)
 
 
@@ -72,25 +79,36 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write a safetensors file in one step, readable by whom the umask says. Reading it executes no code."""
     from safetensors.torch import save
 
-    content = save(
-        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, dict(metadata or {})
-    )
+    notes = {**(metadata or {}), VERSION_KEY: str(VERSION)}
+    content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, notes)
     with replacing(path) as beside:
         beside.write_bytes(content)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-    """Tensors and metadata of a safetensors file; None when there is none or when it is torn."""
+    """Tensors and metadata of a safetensors file; None when there is none or when it is torn.
+
+    Errors: `StoreError` when a newer version of the store wrote it.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+            refuse_newer(path, metadata.pop(VERSION_KEY, None))
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         log.warning("%s cannot be read (%s): its work is done again", path, error)
         return None
+
+
+def refuse_newer(path: Path, version: object) -> None:
+    """Raise `StoreError` unless `version`, as a file states it or None, is one that this code reads."""
+    stated = str(VERSION if version is None else version)
+    if not stated.isdecimal() or int(stated) > VERSION:
+        raise StoreError(f"{path}: made by a newer version of the store, {stated}; this code reads up to {VERSION}")
 
 
 @dataclass(frozen=True)
@@ -113,10 +131,7 @@ class Folder:
             return None
         if not isinstance(content, dict):
             return None
-        if int(content.get("store_version", VERSION)) > VERSION:
-            raise StoreError(
-                f"{file}: written by store version {content['store_version']}; this code reads up to {VERSION}"
-            )
+        refuse_newer(file, content.get(VERSION_KEY))
         return content
 
     def finished(self) -> dict[str, Any] | None:
@@ -126,7 +141,7 @@ class Folder:
 
     def record(self, status: str, content: Mapping[str, Any]) -> dict[str, Any]:
         """Write `result.json`: the last act of a run. What it would resume from goes only after that."""
-        result = {"status": status, "store_version": VERSION, **content}
+        result = {"status": status, VERSION_KEY: VERSION, **content}
         write_json(self.path / "result.json", result)
         if status == "ok":
             shutil.rmtree(self.scratch, ignore_errors=True)
@@ -164,6 +179,16 @@ def held(path: Path) -> bool:
         return True
     except PermissionError:
         return False
+
+
+def inside(outputs: Path, named: str) -> Path:
+    """A folder of the store by the path that a file of the store has for it. Errors: `StoreError` for one that leads out.
+
+    Links are followed: that is how people spread a store over disks.
+    """
+    if Path(named).is_absolute() or ".." in Path(named).parts:
+        raise StoreError(f"{outputs}: a file in it names the folder {named}, which is not in it")
+    return outputs / named
 
 
 def _lock_file(path: Path) -> Path:

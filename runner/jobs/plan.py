@@ -85,7 +85,7 @@ class Plan:
             if cell is not None
         ]
         file = sweep_file(outputs, str(config["sweep"]))
-        store.write_json(file, {"command": command(), "cells": cells})
+        store.write_json(file, {store.VERSION_KEY: store.VERSION, "command": command(), "cells": cells})
 
     def states(self) -> list[str]:
         """How each stated cell stands: done, missing, failed, or running in some process now."""

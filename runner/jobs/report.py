@@ -12,7 +12,7 @@ from typing import Any
 
 from runner.core.errors import ConfigError
 from runner.core.identity import Config, folder_name
-from runner.core.store import Folder
+from runner.core.store import VERSION_KEY, Folder, inside, refuse_newer
 from runner.jobs import checks
 from runner.report import build_report
 
@@ -65,12 +65,7 @@ def sweep_file(outputs: Path, name: str) -> Path:
 
 def _folders(outputs: Path, settings: Mapping[str, Any]) -> list[Path]:
     if settings["sweep"] is not None:
-        file = sweep_file(outputs, str(settings["sweep"]))
-        if not file.is_file():
-            raise ConfigError.choice(
-                "report.sweep", settings["sweep"], (path.parent.name for path in outputs.glob("sweeps/*/cells.json"))
-            )
-        return [outputs / cell["folder"] for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]]
+        return _stated(outputs, str(settings["sweep"]))
     if settings["runs"] is not None:
         patterns = [settings["runs"]] if isinstance(settings["runs"], str) else list(settings["runs"])
         found = [path for pattern in patterns for path in sorted(_matches(outputs, str(pattern))) if path.is_dir()]
@@ -78,6 +73,16 @@ def _folders(outputs: Path, settings: Mapping[str, Any]) -> list[Path]:
             raise ConfigError(f"report.runs={settings['runs']}: no such folder under {outputs}")
         return found
     raise ConfigError("report.sweep=null: must name a sweep (or give report.runs=[FOLDER,...])")
+
+
+def _stated(outputs: Path, sweep: str) -> list[Path]:
+    """The folders of a sweep's cells."""
+    known = {path.parent.name: path for path in outputs.glob("sweeps/*/cells.json")}
+    if sweep not in known:
+        raise ConfigError.choice("report.sweep", sweep, known)
+    record = json.loads(known[sweep].read_text(encoding="utf-8"))
+    refuse_newer(known[sweep], record.get(VERSION_KEY))
+    return [inside(outputs, cell["folder"]) for cell in record["cells"]]
 
 
 def _matches(outputs: Path, pattern: str) -> Iterable[Path]:
@@ -98,7 +103,7 @@ def _attacks(folders: Iterable[Path], outputs: Path) -> tuple[list[Path], list[d
         if result["status"] != "ok":
             failed.append(result)
         elif result["job"] == "evaluate":
-            attacks |= dict.fromkeys(outputs / run for run in result["runs"])
+            attacks |= dict.fromkeys(inside(outputs, run) for run in result["runs"])
         else:
             attacks[folder] = None
     return list(attacks), failed

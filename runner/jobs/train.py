@@ -13,6 +13,7 @@ from torch import nn
 from runner.core import store
 from runner.core.identity import Config
 from runner.core.progress import progress
+from runner.core.state import read_state, write_state
 from runner.core.store import Folder
 from runner.core.types import Defense
 from runner.datasets.base import Examples
@@ -72,7 +73,7 @@ def _train(config: Config, folder: Folder, tracker: Tracker) -> dict[str, Any]:
     with progress(f"train {config['defense']['name']} seed {config['seed']}", training.epochs, len(history)) as advance:
         for epoch in range(len(history), training.epochs):
             history.append(loop.epoch(epoch))
-            _save(folder.scratch / STATE, loop, history)
+            write_state(folder.scratch / STATE, loop.state() | {"history": history})
             tracker.log(_scalars(history[-1]), step_name="epoch", step=epoch)
             advance(f"loss {history[-1]['loss']:.3f}, test accuracy {history[-1]['test_accuracy']:.3f}")
     return _finish(folder, tracker, history, loop)
@@ -110,16 +111,11 @@ def _refuse_chance(test_accuracy: float, test: Examples) -> None:
         raise CollapsedError(f"test accuracy {test_accuracy:.3f} is no better than chance (up to {bound:.3f})")
 
 
-def _save(path: Path, loop: Loop, history: list[dict[str, float]]) -> None:
-    with store.replacing(path) as beside:
-        torch.save(loop.state() | {"history": history}, beside)
-
-
 def _resume(path: Path, loop: Loop) -> list[dict[str, float]]:
-    """Load the last epoch's state and return its history; an empty one when there is none. No foreign code is run."""
-    if not path.is_file():
+    """Load the last epoch's state and return its history; an empty one when there is none."""
+    state = read_state(path)
+    if state is None:
         return []
-    state = torch.load(path, weights_only=True, map_location="cpu")
     loop.restore(state)
     history: list[dict[str, float]] = state["history"]
     log.info("resuming after epoch %d", len(history))

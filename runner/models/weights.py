@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from runner.core.errors import ConfigError, require
+from runner.core.state import load_plain
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 _NESTS = ("state_dict", "model_state_dict", "model")
@@ -37,17 +35,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is refused below
-            content = torch.load(path, weights_only=True, map_location="cpu")
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().splitlines()
-        short = (
-            "it is damaged, or would run code when loaded"
-            if isinstance(error, pickle.UnpicklingError)
-            else (reason or ["damaged"])[0]
-        )
-        raise ConfigError(f"model.weights={path}: cannot be loaded ({short}); must be {_SAFE}") from error
+        content = load_plain(path)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise ConfigError(f"model.weights={path}: cannot be loaded ({error}); must be {_SAFE}") from error
     for nest in _NESTS:
         if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
             content = content[nest]

@@ -14,6 +14,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from runner.core.errors import StoreError
+from runner.core.store import Folder
 from runner.core.types import Direction
 from runner.report.claims import Claim
 from runner.report.naming import series_names
@@ -92,7 +93,8 @@ class ReportData:
 def load(folders: Sequence[Path], models_root: Path, failed: Sequence[Mapping[str, Any]] = ()) -> ReportData:
     """Read attack folders. A folder without an ok result.json becomes an entry of `failures`.
 
-    Errors: `StoreError` when there is neither a finished nor a failed run, or when an ok folder cannot be read.
+    Errors: `StoreError` when there is neither a finished nor a failed run, when an ok folder cannot be read, or when a newer
+    version of the store wrote one.
     """
     results, failures = _read_results(folders, failed)
     if not results and not failures:
@@ -123,8 +125,7 @@ def _read_results(
     failures = [dict(entry) for entry in failed]
     known = {str(entry["run_id"]) for entry in failures if "run_id" in entry}
     for folder in sorted(set(folders)):
-        path = folder / "result.json"
-        result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        result = Folder(folder).result() or {}
         if result.get("status") == "ok":
             result["group_id"] = str(result.get("group_id") or _fallback_group(result))
             finished.append((folder, result))
