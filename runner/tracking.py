@@ -9,63 +9,25 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, get_args
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
-from runner.core.errors import ConfigError, require
+from runner.tracking_settings import Mode, TrackingSettings
 
 if TYPE_CHECKING:
     import pandas as pd
     import wandb as wandb_module
 
-Mode = Literal["online", "offline", "disabled"]
-_MODES: tuple[Mode, ...] = get_args(Mode)
-_METADATA_KEYS = {"name"}
 _P = ParamSpec("_P")
 
 log = logging.getLogger(__name__)
 
+SWEEP = "WANDB_SWEEP_ID"
+"""Environment variable that an agent of a W&B sweep sets; every run of this process then gets the agent's id."""
 
-@dataclass(frozen=True)
-class TrackingSettings:
-    """The `tracking` group of the config. Errors: `ConfigError` naming the key."""
-
-    # online: needs a login and a network, goes on offline without them; disabled: nothing is written
-    mode: Mode = "offline"
-    # W&B project and team; the login's own team where entity is null
-    project: str = "attribution-robustness"
-    entity: str | None = None
-    # W&B keeps its files in the folder `wandb` in here; null: in the job's own folder
-    dir: str | None = "outputs"
-    tags: Sequence[str] = ()
-    # larger tables are sampled down to this; the whole table is in the rows artifact
-    max_table_rows: int = 10_000
-    # let W&B store the program, the git remote and the uncommitted changes
-    save_code: bool = False
-    # let W&B sample CPU, memory and GPU use
-    system_metrics: bool = False
-    # seconds to wait for the server at the start and for uploads at the end (online only)
-    start_timeout: float = 60.0
-    finish_timeout: float = 300.0
-
-    def __post_init__(self) -> None:
-        if self.mode not in _MODES:
-            raise ConfigError.choice("tracking.mode", self.mode, _MODES)
-        require(bool(self.project), "tracking.project", self.project, "the name of a project")
-        valid_tags = not isinstance(self.tags, str) and all(0 < len(str(tag)) <= 64 for tag in self.tags)
-        require(valid_tags, "tracking.tags", self.tags, "a list of words of 1 to 64 characters")
-        require(self.max_table_rows >= 1, "tracking.max_table_rows", self.max_table_rows, "at least 1")
-        require(self.start_timeout > 0, "tracking.start_timeout", self.start_timeout, "above 0 (seconds)")
-        require(self.finish_timeout > 0, "tracking.finish_timeout", self.finish_timeout, "above 0 (seconds)")
-
-    @classmethod
-    def read(cls, settings: Mapping[str, Any]) -> TrackingSettings:
-        """The settings of a `tracking` config node."""
-        allowed = {item.name for item in fields(cls)}
-        for key in sorted(set(settings) - allowed - _METADATA_KEYS):
-            raise ConfigError.choice("tracking", key, allowed)
-        return cls(**{key: value for key, value in settings.items() if key in allowed})
+_TRACKING: ContextVar[bool] = ContextVar("tracking", default=False)
 
 
 class Tracker:
@@ -108,7 +70,8 @@ def track(
     """One W&B run for one job, finished with exit code 0, or 1 when the body raises.
 
     The run's id is `<job>-<identity>`: a retried job continues its run online, and offline writes a second segment
-    under the same id, which `wandb sync` merges in order. `config` is the resolved, plain config.
+    under the same id, which `wandb sync` merges in order. `config` is the resolved, plain config. Under an agent of a W&B
+    sweep the id is the agent's, and there is one run: the inputs that its job makes on the way are not shown.
     Errors: `ConfigError` for bad settings, before anything starts; failures of W&B itself are warnings.
     """
     options = TrackingSettings.read(settings)
@@ -120,12 +83,15 @@ def track(
         "config": {**config, "provenance": dict(provenance)},
     }
     root = Path(folder if options.dir is None else options.dir).absolute()
-    tracker = _start(options, request, root)
+    tracker = Tracker() if SWEEP in os.environ and _TRACKING.get() else _start(options, request, root)
+    token = _TRACKING.set(True)
     try:
         yield tracker
     except BaseException:
         tracker.finish(exit_code=1)
         raise
+    finally:
+        _TRACKING.reset(token)
     tracker.finish(exit_code=0)
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 from runner.core.errors import ConfigError
 from runner.core.provenance import provenance
-from runner.tracking import Tracker, TrackingSettings, track
+from runner.tracking import Tracker, track
+from runner.tracking_settings import TrackingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 SECRET = "f" * 8 + "0123456789abcdef" * 2

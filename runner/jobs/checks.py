@@ -16,7 +16,7 @@ from runner.core.kinds import check_kinds
 from runner.core.types import Attack, Attribution, Certificate, Defense, budgets, differentiable
 from runner.jobs import parts
 from runner.metrics.reduction import REDUCTIONS
-from runner.tracking import TrackingSettings
+from runner.tracking_settings import TrackingSettings
 
 TOP_LEVEL = frozenset(
     {"job", "dataset", "model", "training", "defense", "attribution", "attack", "epsilon", "metrics", "certificate"}
