@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all conformance check format clean
+.PHONY: help setup run sync test test-all conformance check format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ setup: $(INSTALLED)  ## create .venv with the pinned versions
 
 run: setup  ## run the quickstart sweep (4 minutes on 2 cores) and say where its page is
 	$(BIN)/python run.py -m +sweeps=quickstart
+
+sync: setup  ## upload the offline W&B runs of outputs/, one by one
+	$(BIN)/python -m runner.sync
 
 test: setup  ## run the tests (10 minutes on 2 cores)
 	$(BIN)/python -m pytest
