@@ -42,7 +42,9 @@ def cached(folder: str | None, label: str, key: Mapping[str, Any], make: Callabl
     if folder is None:
         return make()
     text = json.dumps({"format": FORMAT, **key}, sort_keys=True)
-    path = Path(folder).expanduser() / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
+    path = (
+        Path(folder).expanduser() / f"{Path(label).name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):

@@ -118,3 +118,9 @@ def test_a_changed_source_or_view_is_decoded_again(tree: Path, tmp_path: Path, m
         (tree / "cat" / f"{name}.png").write_bytes((tree / "dog" / f"{name}.png").read_bytes())
     assert load(4) != before
     assert len(decodes) == 3
+
+
+@pytest.mark.parametrize("label", ["../../elsewhere", "/elsewhere", "a/b", ".."])
+def test_the_label_makes_no_path(tmp_path: Path, label: str) -> None:
+    cached(str(tmp_path / "cache"), label, {"a": 1}, Maker())
+    assert [path.parent for path in tmp_path.rglob("*.safetensors")] == [tmp_path / "cache"]
