@@ -31,6 +31,7 @@ SECONDS = 600.0
 """What one upload may take: without a network `wandb sync` tries for ever."""
 
 _IDENT, _HEADER, _BLOCK = b":W&B", 7, 32 * 1024
+_WAITS: tuple[State, str] = ("failed", "its earlier part failed")
 _LAST = (1, 4)
 """Kinds of chunk that end a record: the whole of one, and the last of several."""
 
@@ -84,9 +85,10 @@ def torn(content: bytes) -> str | None:
 
 def upload(runs: Sequence[Run], outputs: Sequence[Path], console: Console) -> Counter[State]:
     """Bring every run up, and say what became of it. After a failure the later parts of the same run wait."""
-    counts, lost = Counter[State](), set[str]()
+    counts: Counter[State] = Counter()
+    lost: set[str] = set()
     for run in runs:
-        state, told = ("failed", "its earlier part failed") if run.id in lost else _upload(run, outputs)
+        state, told = _WAITS if run.id in lost else _upload(run, outputs)
         counts[state] += 1
         if state == "failed":
             lost.add(run.id)
