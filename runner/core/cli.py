@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.core.errors import ConfigError, StoreError, one_line
+from runner.core.secrets import hiding_excepthook
 
 FULL_ERROR = "RUNNER_FULL_ERROR"
 """Environment variable: 1 shows the traceback of bad input too; set from HYDRA_FULL_ERROR."""
@@ -41,6 +42,9 @@ def main(run: Callable[[], None]) -> int:
         if shown or "Config group override" not in str(error):  # Hydra's own, for `group=null`
             raise
         return _say(f"error: {one_line(error)}: a group needs one of its options", 1)
+    except Exception:
+        sys.excepthook = hiding_excepthook  # now, because W&B has put its own there meanwhile
+        raise
     return 0
 
 

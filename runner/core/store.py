@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from runner.core.errors import StoreError
+from runner.core.secrets import hidden
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,21 +52,23 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step."""
+    """Write a text file in one step, without the secrets of the environment."""
     with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(hidden(text), encoding="utf-8")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file in one step; keys keep their order, and what JSON has no number for (inf, nan) becomes null."""
-    write_text(path, json.dumps(_finite(content), indent=2, default=str, allow_nan=False) + "\n")
+    write_text(path, json.dumps(_sayable(content), indent=2, default=str, allow_nan=False) + "\n")
 
 
-def _finite(value: Any) -> Any:
+def _sayable(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _sayable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_sayable(item) for item in value]
+    if isinstance(value, str):
+        return hidden(value)  # here, because JSON would spell some of its characters in another way
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -19,6 +19,7 @@ from runner.core import identity as ids
 from runner.core.errors import ConfigError
 from runner.core.identity import Config
 from runner.core.provenance import provenance
+from runner.core.secrets import HidingFormatter
 from runner.core.store import Folder, locked, write_text
 from runner.jobs.parts import labels
 
@@ -158,7 +159,7 @@ def _recording_failure(cell: Cell, folder: Folder) -> Iterator[None]:
 @contextmanager
 def _logging_to(file: Path) -> Iterator[None]:
     handler = logging.FileHandler(file, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(HidingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     try:

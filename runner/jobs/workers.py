@@ -13,6 +13,7 @@ from pathlib import Path
 
 from runner.core.identity import Config
 from runner.core.progress import QUIET, Advance, progress
+from runner.core.secrets import hidden
 from runner.jobs import run_job
 from runner.jobs.plan import Plan, Task
 
@@ -127,5 +128,5 @@ def _work(config: Config) -> str | None:
     try:
         run_job(config)
     except Exception as error:
-        return f"{type(error).__name__}: {error}".splitlines()[0]
+        return hidden(f"{type(error).__name__}: {error}").splitlines()[0]
     return None
