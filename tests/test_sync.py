@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,12 @@ else:
 """
 
 
+def records(run: Path) -> list[str]:
+    """What W&B's own reader finds, one line a record."""
+    reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)]
+    return subprocess.run(reader, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real offline run whose log is longer than two blocks of 32 KiB."""
@@ -39,6 +46,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for step in range(20):
             tracker.log({"m": 1.0}, step_name="epsilon", step=step / 10)
     (run,) = (folder / "wandb").glob("offline-run-*")
+    while '"type":"exit"' not in "".join(records(run)):  # the service writes the rest after the run has been closed
+        time.sleep(0.1)
     return run
 
 
@@ -166,8 +175,7 @@ def test_every_tear_is_found(real: Path) -> None:
     """Cut almost anywhere a log is torn, at the end of a record it is not; it has as many records as for W&B's own reader."""
     content = next(real.glob("*.wandb")).read_bytes()
     assert len(content) > 2 * 32 * 1024
-    reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(real)]
-    told = subprocess.run(reader, capture_output=True, text=True, check=True).stdout.splitlines()
+    told = records(real)
     whole = [
         size for size in (*range(800), *range(800, len(content), 97), len(content)) if sync.torn(content[:size]) is None
     ]
