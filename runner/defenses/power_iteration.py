@@ -21,7 +21,7 @@ def top_eigenvalue_by_iteration(
     """(N,) v^T H v for the unit v after `rounds` products with H: at most the top eigenvalue; differentiable in the parameters.
 
     v is detached, as in the gradient of an eigenvalue: that of v^T H v with v held fixed. `start` (N, C, H, W) is the first
-    v, with C = 1 for `channel_reduce: mean` (the Hessian of a grey shift, as in `ssr.top_eigenvalue`). Without one it is the
+    v, with C = 1 for `channel_reduce: mean` (the Hessian of a grey shift, as in `top_eigenvalue`). Without one it is the
     input gradient of the loss at the predicted class, to which the top eigenvector becomes parallel at confident predictions.
     """
     jacobian = _Jacobian.of(model, images, channel_reduce)

@@ -1,8 +1,4 @@
-"""Smooth surface regularisation (Wang et al., NeurIPS 2020, Definition 4): penalise the top eigenvalue of the input Hessian.
-
-For piecewise-linear logits the Hessian of the cross-entropy in the input is W A W^T exactly, with W (d, K) the gradients of
-the logits and A = diag(p) - p p^T, p the probabilities (Singla et al., ICML 2019). It does not depend on the label.
-"""
+"""Smooth surface regularisation (Wang et al., NeurIPS 2020, Definition 4): penalise the top eigenvalue of the input Hessian."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ from torch import Tensor, nn
 
 from runner.core.errors import ConfigError, require
 from runner.core.types import Batch
+from runner.defenses.closed_form import top_eigenvalue
 from runner.defenses.modes import evaluating
 from runner.defenses.power_iteration import top_eigenvalue_by_iteration
 from runner.defenses.regulariser import regularised
@@ -68,33 +65,3 @@ class SmoothSurface:
             return self.method == "power"
         with torch.no_grad():
             return int(model(images[:1]).shape[1]) > MOST_CLASSES
-
-
-def top_eigenvalue(model: nn.Module, images: Tensor, channel_reduce: str = "none") -> Tensor:
-    """(N,) top eigenvalue of the input Hessian of the cross-entropy, differentiable in the parameters.
-
-    With q = sqrt(p), A = L L^T for L = diag(q) - p q^T, so the eigenvalue is that of M^T M with M = W L: no eigenvectors of
-    A, no cancellation at confident predictions (the released recipe returns NaN gradients at a logit gap of 40).
-    """
-    with torch.enable_grad():
-        leaf = images.detach().requires_grad_(True)
-        logits = model(leaf)
-        jacobian = _logit_gradients(logits, leaf)
-    if channel_reduce == "mean":
-        jacobian = jacobian.mean(dim=2, keepdim=True)
-    columns = jacobian.flatten(2)
-    log_probabilities = logits.log_softmax(dim=1)
-    mean = torch.einsum("nk,nkd->nd", log_probabilities.exp(), columns)
-    factor = (log_probabilities / 2).exp().unsqueeze(2) * (columns - mean.unsqueeze(1))
-    gram = factor @ factor.transpose(1, 2)
-    if not gram.isfinite().all():  # eigvalsh would raise, and hide that the training diverged
-        diverged: Tensor = gram.sum(dim=(1, 2))
-        return diverged
-    largest: Tensor = torch.linalg.eigvalsh(gram)[:, -1]
-    return largest
-
-
-def _logit_gradients(logits: Tensor, images: Tensor) -> Tensor:
-    """(N, K, C, H, W) gradients of each logit, with the graph for a second derivative kept."""
-    classes = range(logits.shape[1])
-    return torch.stack([torch.autograd.grad(logits[:, c].sum(), images, create_graph=True)[0] for c in classes], dim=1)

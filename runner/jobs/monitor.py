@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from runner.core import rng
 from runner.core.norms import lengths, sample_ball
 from runner.datasets.base import Examples
-from runner.defenses.ssr import top_eigenvalue
+from runner.defenses.closed_form import top_eigenvalue
 
 WATCHED = 32
 """Images of the fixed batch: the first of the test split, which are class-balanced."""
@@ -23,7 +23,7 @@ MAX_CLASSES = 20
 def curvature(model: nn.Module, examples: Examples, device: torch.device) -> dict[str, float]:
     """Two means over the fixed batch, in evaluation mode.
 
-    `top_eigenvalue`: of the input Hessian of the cross-entropy (W A W^T, see `runner.defenses.ssr`). `gradient_lipschitz`:
+    `top_eigenvalue`: of the input Hessian of the cross-entropy (W A W^T, see `runner.defenses.closed_form`). `gradient_lipschitz`:
     the largest ||g(x + u) - g(x)|| / ||u|| over 4 draws of u in the l2 ball of radius 0.1, g the gradient of the predicted
     logit: a lower bound on the local Lipschitz constant that Wang et al. (2020) call lambda.
     """
