@@ -16,11 +16,14 @@ from omegaconf import OmegaConf
 
 from runner import tracking
 from runner.core import identity as ids
+from runner.core import renewal
 from runner.core.errors import ConfigError
 from runner.core.identity import Config
 from runner.core.provenance import provenance
 from runner.core.secrets import HidingFormatter
 from runner.core.store import Folder, locked, write_text
+from runner.jobs.fingerprint import code_of, seal
+from runner.jobs.inputs import inputs
 from runner.jobs.parts import labels
 
 log = logging.getLogger(__name__)
@@ -93,22 +96,32 @@ def do_once(cell: Cell, config: Config, ready: Callable[[], object], work: Work)
     """The result of a cell: the finished one, or that of `work` now. A failure is recorded in the folder and raised.
 
     `ready` loads what may be missing or unfit (data), before anything is written. Two processes that want the same cell do
-    it once: the second waits for the first and takes its result.
+    it once: the second waits for the first and takes its result. A finished cell whose identity is in `rerun` is made again;
+    its result stays until the new one is whole.
     """
-    if result := finished(cell, config):
+    again, before = cell.identity in (config.get("rerun") or ()), finished(cell, config)
+    if before and not again:
         log.info("%s is finished: %s", cell.job, cell.folder)
-        return result
+        return before
     ready()
-    with locked(cell.folder, lambda: log.info("waiting for another process to finish %s", cell.folder)) as folder:
-        if result := finished(cell, config):
+    code = code_of(cell.job, config)
+    with locked(cell.folder, lambda: log.info("waiting for another process to finish %s", cell.folder)) as held:
+        renewal.settle(cell.folder)
+        result, old = finished(cell, config), held.finished()
+        if result and not (again and result == before):
             return result
-        write_text(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
+        folder = renewal.beside(cell.folder) if old else held
+        renewal.resume_with(code, folder)
+        write_text(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**config, "rerun": None})))
         with _logging_to(folder.path / "run.log"), _recording_failure(cell, folder):
-            return _work(cell, config, folder, work)
+            made = _work(cell, config, folder, work, code)
+        if old:
+            renewal.replace(cell.folder)
+        return made
 
 
-def _work(cell: Cell, config: Config, folder: Folder, work: Work) -> dict[str, Any]:
-    log.info("%s begins: %s", cell.job, folder.path)
+def _work(cell: Cell, config: Config, folder: Folder, work: Work, code: dict[str, str]) -> dict[str, Any]:
+    log.info("%s begins: %s", cell.job, cell.folder)
     began, origin = time.perf_counter(), provenance()
     settings = {key: value for key, value in config["tracking"].items() if key != "name"}
     with tracking.track(
@@ -131,9 +144,17 @@ def _work(cell: Cell, config: Config, folder: Folder, work: Work) -> dict[str, A
         "seconds": time.perf_counter() - began,
         "finished": _now(),
         "provenance": origin,
+        "fingerprint": {"code": code, "inputs": seals(cell, config)},
     }
-    log.info("%s is done: %s", cell.job, folder.path)
+    log.info("%s is done: %s", cell.job, cell.folder)
     return folder.record("ok", ended)
+
+
+def seals(cell: Cell, config: Config) -> dict[str, str | None]:
+    """The fingerprint of each finished input of a cell, by its folder's name."""
+    needed = ((cell_of(one), one) for one in inputs(cell.job, config))
+    results = {other.folder.name: finished(other, one) for other, one in needed if other is not None}
+    return {name: seal(result) for name, result in results.items() if result is not None}
 
 
 @contextmanager

@@ -1,0 +1,43 @@
+"""Making a finished run again: beside its folder, whose place the new one takes only once it is whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from runner.core.store import Folder, write_json
+
+log = logging.getLogger(__name__)
+
+
+def beside(path: Path) -> Folder:
+    """Where the run of a folder is made again."""
+    return Folder(path.parent / ".again" / path.name)
+
+
+def replace(path: Path) -> None:
+    """Put the new run in the place of the old one. Between two renames neither is there, and both are whole beside it."""
+    new, old = beside(path).path, path.parent / ".again" / f"{path.name}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    path.rename(old)
+    new.rename(path)
+    shutil.rmtree(old)
+
+
+def settle(path: Path) -> None:
+    """Put a new run in its place that was whole already when an earlier call ended; by whom holds the folder."""
+    if beside(path).finished():
+        replace(path)
+
+
+def resume_with(code: Mapping[str, str], folder: Folder) -> None:
+    """Keep what an earlier call left half-done if the same code did it, else drop it: rows are of one code."""
+    file = folder.scratch / "code.json"
+    begun = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    if folder.scratch.exists() and begun != code:
+        log.warning("%s begins anew: the code that it was begun with has changed", folder.path.name)
+        shutil.rmtree(folder.scratch)
+    write_json(file, code)

@@ -1,0 +1,81 @@
+"""A run that is made again: the old one stays until the new one is whole, wherever a kill falls."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from runner.core.renewal import beside, replace, resume_with, settle
+from runner.core.store import Folder
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A finished run, and a new one whole beside it."""
+    path = tmp_path / "attacks" / "a-x"
+    for folder, text in ((Folder(path), "old"), (beside(path), "new")):
+        folder.path.mkdir(parents=True)
+        (folder.path / f"{text}.txt").write_text(text)
+        folder.record("ok", {"text": text})
+    return path
+
+
+def is_new(path: Path) -> bool:
+    left = list((path.parent / ".again").iterdir())
+    return {item.name for item in path.iterdir()} == {"new.txt", "result.json"} and left == []
+
+
+def test_the_new_run_takes_the_whole_place_of_the_old_one(path: Path) -> None:
+    replace(path)
+    assert is_new(path)
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_kill_between_any_two_steps(path: Path, monkeypatch: pytest.MonkeyPatch, renames: int) -> None:
+    done, rename = [], Path.rename
+
+    def dying(self: Path, target: Path) -> Path:
+        if len(done) == renames:
+            raise KeyboardInterrupt
+        done.append(target)
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", dying)
+        patch.setattr("shutil.rmtree", lambda *args, **kwargs: None)
+        if renames < 2:
+            with pytest.raises(KeyboardInterrupt):
+                replace(path)
+        else:
+            replace(path)
+    texts = {str((folder.finished() or {}).get("text")) for folder in (Folder(path), beside(path))}
+    assert "new" in texts
+    path.mkdir(exist_ok=True)  # as a lock on the folder does
+    settle(path)
+    assert (Folder(path).finished() or {})["text"] == "new"
+
+
+def test_what_is_not_whole_is_not_put_in_place(path: Path) -> None:
+    beside(path).record("failed", {"error": "no"})
+    settle(path)
+    assert (Folder(path).finished() or {})["text"] == "old"
+    (beside(path).path / "result.json").unlink()
+    settle(path)
+    assert (Folder(path).finished() or {})["text"] == "old"
+
+
+def test_half_done_work_counts_for_the_code_that_did_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder, state = Folder(tmp_path / "a-x"), tmp_path / "a-x" / "scratch" / "chunk"
+    resume_with({"a": "1"}, folder)
+    state.write_text("half")
+    resume_with({"a": "1"}, folder)
+    assert state.exists()
+    assert caplog.messages == []
+    with caplog.at_level(logging.WARNING):
+        resume_with({"a": "2"}, folder)
+    assert not state.exists()
+    assert caplog.messages == ["a-x begins anew: the code that it was begun with has changed"]
+    state.write_text("half")
+    (folder.scratch / "code.json").unlink()
+    resume_with({"a": "2"}, folder)
+    assert not state.exists()
