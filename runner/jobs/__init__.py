@@ -50,8 +50,13 @@ def _missing(node: Any, key: str) -> Iterator[str]:
 
 
 def run_job(config: Config) -> dict[str, Any]:
-    """Run the job that a resolved config names."""
+    """Run the job that a resolved config names, and with `rerun` whatever it says of the job and its inputs again."""
     from hydra.utils import get_method
 
+    if isinstance(config["rerun"], str):
+        from runner.jobs.plan import Plan
+
+        plan = Plan.of([(config, [])])
+        config = {**config, "rerun": [task.cell.identity for task in plan.tasks.values() if task.config["rerun"]]}
     result: dict[str, Any] = get_method(config["job"]["_target_"])(config)
     return result

@@ -21,8 +21,11 @@ from runner.tracking_settings import TrackingSettings
 TOP_LEVEL = frozenset(
     {"job", "dataset", "model", "training", "defense", "attribution", "attack", "epsilon", "metrics", "certificate"}
     | {"tracking", "seed", "seeds", "attack_seed", "examples", "sweep", "report", "device", "threads", "outputs"}
+    | {"rerun"}
 )
 REPORT_SETTINGS = ("sweep", "runs", "name")
+RERUNS = ("failed", "stale", "all")
+"""What may be made again, beside the runs that `rerun` lists by their identities."""
 
 
 def check(config: Config) -> None:
@@ -63,9 +66,17 @@ def check_names(config: Config) -> None:
     """Refuse unknown keys at the top and in `report`, a sweep's name that is no folder, and an unusable `outputs`."""
     for key in sorted(set(config) - TOP_LEVEL):
         raise ConfigError(unknown_key(key, TOP_LEVEL))
+    check_rerun(config["rerun"])
     for key in sorted(set(config["report"]) - set(REPORT_SETTINGS)):
         raise ConfigError(unknown_key(f"report.{key}", REPORT_SETTINGS))
     check_sweep(config["sweep"], config["outputs"])
+
+
+def check_rerun(rerun: object) -> None:
+    """Refuse a `rerun` that names nothing."""
+    listed = isinstance(rerun, list) and all(isinstance(item, str) for item in rerun)
+    if rerun is not None and not listed and rerun not in RERUNS:
+        raise ConfigError.choice("rerun", rerun, [*RERUNS, "null", "a list of identities"])
 
 
 def check_sweep(sweep: object, outputs: object) -> None:

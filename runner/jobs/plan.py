@@ -8,10 +8,13 @@ from pathlib import Path
 
 from runner.core import store
 from runner.core.build import remembering
-from runner.core.identity import Config, source_of
+from runner.core.identity import Config
+from runner.core.renewal import beside
 from runner.core.store import Folder
 from runner.jobs import checks
 from runner.jobs.cells import Cell, cell_of, finished
+from runner.jobs.inputs import inputs
+from runner.jobs.stale import Staleness
 
 
 @dataclass
@@ -34,32 +37,77 @@ class Plan:
     """The run of each cell; None for a report."""
     zipped: Mapping[str, str] = field(default_factory=dict)
     """The axis of each key that varies together with others."""
+    skipped: Mapping[int, str] = field(default_factory=dict)
+    """Positions of the cells that are senseless, with the condition that says so."""
+    failed: dict[Path, str] = field(default_factory=dict)
+    """Runs that failed when they were last tried, or whose input did, with the reason; `rerun` says whether they are tasks."""
+    stale: dict[Path, str] = field(default_factory=dict)
+    """Finished runs that the code has changed under, with the reason; `rerun` says whether they are tasks."""
+    unknown: set[Path] = field(default_factory=set)
+    """Finished runs of which that is not known."""
 
     @classmethod
-    def of(cls, cells: Sequence[tuple[Config, Sequence[str]]], zipped: Mapping[str, str] | None = None) -> Plan:
-        """Check every cell and list what is missing. Errors: `ConfigError` before anything runs."""
-        plan = cls(list(cells), zipped=zipped or {})
+    def of(
+        cls,
+        cells: Sequence[tuple[Config, Sequence[str]]],
+        zipped: Mapping[str, str] | None = None,
+        skipped: Mapping[int, str] | None = None,
+    ) -> Plan:
+        """Check every cell that is not skipped and list what is missing. Errors: `ConfigError` before anything runs."""
+        plan, staleness = cls(list(cells), zipped=zipped or {}, skipped=skipped or {}), Staleness()
+        plan.unknown = staleness.unknown
         with remembering():
-            for config, _ in cells:
+            for place, (config, _) in enumerate(cells):
+                if place in plan.skipped:
+                    plan.runs.append(None)
+                    continue
                 checks.check(config)
                 cell = cell_of(config)
                 plan.runs.append(cell)
-                plan._add(config, cell)
+                plan._add(config, cell, staleness)
         return plan
 
-    def _add(self, config: Config, cell: Cell | None) -> Path | None:
-        """List a run and its inputs, where they are not finished. Returns its folder if it is to be done."""
+    def _add(self, config: Config, cell: Cell | None, staleness: Staleness) -> None:
+        """List a run and its inputs, where they are to be done."""
         if cell is None:
-            return None
+            return
         if (known := self.tasks.get(cell.folder)) is not None:
             if cell.job == "attack" and config["attack"]["save_images"]:
-                known.config = config  # one wants the images that another does without: attack once, and keep them
-            return cell.folder
-        if finished(cell, config):
+                known.config = _keeping_images(known.config)  # one wants images that another does without: attack once
+            return
+        result = finished(cell, config)
+        if result is not None and not self._again(cell, config, staleness):
+            return
+        needed = [(other, needs) for needs in inputs(cell.job, config) if (other := cell_of(needs)) is not None]
+        for other, needs in needed:
+            self._add(needs, other, staleness)
+        failure = _failure(cell.folder) or self._blocked(cell, [other.folder for other, _ in needed])
+        if failure is not None:
+            self.failed[cell.folder] = failure
+            if result is None and config["rerun"] not in ("failed", "all"):
+                return
+        own = {**config, "rerun": None if result is None else [cell.identity]}
+        kept = (cell.folder / "images.safetensors").is_file()
+        todo = [other.folder for other, _ in needed if other.folder in self.tasks]
+        self.tasks[cell.folder] = Task(_keeping_images(own) if kept else own, cell, todo)
+
+    def _again(self, cell: Cell, config: Config, staleness: Staleness) -> bool:
+        """Whether a finished run is to be made again. One that could not be the last time failed, old result or not."""
+        stale, failure = staleness.reason(cell, config), _failure(cell.folder)
+        if stale is not None:
+            self.stale[cell.folder] = stale
+        if failure is not None:
+            self.failed[cell.folder] = failure
+        return {"all": True, "stale": stale is not None, "failed": failure is not None}.get(str(config["rerun"]), False)
+
+    def _blocked(self, cell: Cell, needed: Sequence[Path]) -> str | None:
+        """The failure of an input that is not tried again; an evaluation does without."""
+        lost = [
+            path for path in needed if path in self.failed and path not in self.tasks and not Folder(path).finished()
+        ]
+        if not lost or (cell.job == "evaluate" and Folder(cell.folder).finished() is None):
             return None
-        needs = [path for needed in inputs(config) if (path := self._add(needed, cell_of(needed))) is not None]
-        self.tasks[cell.folder] = Task(config, cell, needs)
-        return cell.folder
+        return f"its input failed: {lost[0].name}"
 
     def missing(self) -> list[int]:
         """Positions of the stated cells that are not finished; a cell stated twice counts once."""
@@ -88,35 +136,28 @@ class Plan:
         store.write_json(file, {store.VERSION_KEY: store.VERSION, "command": command(), "cells": cells})
 
     def states(self) -> list[str]:
-        """How each stated cell stands: done, missing, failed, or running in some process now."""
-        return ["missing" if cell is None else self._state(cell.folder) for cell in self.runs]
+        """How each stated cell stands: done, missing, failed, stale, running in some process now, or skipped."""
+        return [
+            "skipped" if place in self.skipped else "missing" if cell is None else self._state(cell.folder)
+            for place, cell in enumerate(self.runs)
+        ]
 
     def _state(self, folder: Path) -> str:
-        if folder not in self.tasks:
-            return "done"
-        if store.held(folder):
-            return "running"
-        return "missing" if _failure(folder) is None else "failed"
+        if folder in self.tasks and self.tasks[folder].config["rerun"] is None and folder not in self.failed:
+            state = "missing"
+        else:
+            state = "failed" if folder in self.failed else "stale" if folder in self.stale else "done"
+        return "running" if state != "done" and store.held(folder) else state
 
-    def failures(self) -> dict[Path, str]:
-        """Why runs that are to be done, inputs included, failed when they were last tried, in one line each."""
-        return {folder: reason for folder in self.tasks if (reason := _failure(folder)) is not None}
+    def kept(self) -> dict[Path, str]:
+        """The failures that are not tried again."""
+        return {folder: reason for folder, reason in self.failed.items() if folder not in self.tasks}
 
 
 def _failure(folder: Path) -> str | None:
-    result = Folder(folder).result() or {}
-    return str(result.get("error", "")) if result.get("status") == "failed" else None
+    results = (run.result() or {} for run in (Folder(folder), beside(folder)))
+    return next((str(result.get("error", "")) for result in results if result.get("status") == "failed"), None)
 
 
-def inputs(config: Config) -> list[Config]:
-    """The runs that a run needs: an attack its training and its source, an evaluation the attacks of its seeds."""
-    job = config["job"]["name"]
-    if job == "evaluate":
-        return [{**_as_job(config, "attack"), "seed": seed} for seed in config["seeds"]]
-    source = source_of(config) if job == "attack" else None
-    needed = [_as_job(config, "train")] if job == "attack" else []
-    return needed if source is None else [*needed, _as_job(source, "attack")]
-
-
-def _as_job(config: Config, job: str) -> Config:
-    return {**config, "job": {"name": job, "_target_": f"runner.jobs.{job}.run"}}
+def _keeping_images(config: Config) -> Config:
+    return {**config, "attack": {**config["attack"], "save_images": True}}

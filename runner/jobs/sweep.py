@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +15,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from runner.core.store import Folder
-from runner.jobs.axes import Point, label, points_of, varying
+from runner.jobs.axes import Point, key_of, label, points_of, varying
+from runner.jobs.cells import Cell
 from runner.jobs.estimate import seconds_of
 from runner.jobs.plan import Plan
 
-STATES = ("done", "missing", "failed", "running")
-"""How a cell can stand, in the order of the columns."""
+STATES = ("done", "missing", "failed", "stale", "running")
+"""How a cell can stand, in the order of the columns; one that is skipped is in no column."""
 
 LISTED = 30
 """A sweep of no more cells is shown cell by cell too."""
@@ -29,21 +32,36 @@ class SweepFailedError(HydraException):
 
 
 def finish(plan: Plan, failures: Mapping[Path, str]) -> None:
-    """Show what failed, then report on what is there. Errors: `SweepFailedError` when a cell failed."""
+    """Show what failed, now or before, then report on what is there. Errors: `SweepFailedError` when a cell failed."""
     from runner.jobs.report import report_on
 
-    config = plan.cells[0][0]
-    console = Console(stderr=True)
-    if failures:
-        console.print(_failure_table(failures))
+    config, console = plan.cells[0][0], Console(stderr=True)
+    failures = {**plan.kept(), **failures}
+    _print_table(console, _failure_table(failures))
+    _print_notes(console, plan)
     name = str(config["sweep"])
     folders = [cell.folder for cell in plan.runs if cell is not None and cell.job != "train"]
-    lost = [plan.tasks[path] for path in failures if path in plan.tasks and Folder(path).result() is None]
-    failed = [{"job": task.cell.job, **task.cell.columns, "error": failures[task.cell.folder]} for task in lost]
+    lost = [cell for cell in _runs(plan) if cell.folder in failures and Folder(cell.folder).result() is None]
+    failed = [{"job": cell.job, **cell.columns, "error": failures[cell.folder]} for cell in lost]
     if folders:
         report_on(folders, Path(config["outputs"]), name, failed)
     if failures:
-        raise SweepFailedError(f"{len(failures)} of {len(plan.tasks)} runs failed; the same command tries them again")
+        total = len(plan.tasks.keys() | failures.keys())
+        raise SweepFailedError(f"{len(failures)} of {total} runs failed; to try them again: {again('failed')}")
+
+
+def again(rerun: str) -> str:
+    """The command line of this process with another `rerun`, to be pasted into a shell."""
+    given = [text for text in sys.argv[1:] if key_of(text) not in ("rerun", "hydra.launcher.dry_run")]
+    typed = sys.orig_argv[: -len(sys.argv[1:]) or None]
+    started = typed if [*typed, *sys.argv[1:]] == sys.orig_argv and sys.argv[0] in typed else ["python", "run.py"]
+    return shlex.join([*started, *given, f"rerun={rerun}"])
+
+
+def _runs(plan: Plan) -> list[Cell]:
+    """The stated runs and the inputs that are to be done, each once."""
+    tasks = {folder: task.cell for folder, task in plan.tasks.items()}
+    return list({**tasks, **{cell.folder: cell for cell in plan.runs if cell is not None}}.values())
 
 
 def _failure_table(failures: Mapping[Path, str]) -> Table:
@@ -53,21 +71,53 @@ def _failure_table(failures: Mapping[Path, str]) -> Table:
     return table
 
 
+def _count_table(heading: str, counts: Mapping[str, int]) -> Table:
+    table = Table(heading)
+    table.add_column("runs", justify="right")
+    for text, count in counts.items():
+        table.add_row(escape(text), str(count))
+    return table
+
+
+def _print_table(console: Console, table: Table) -> None:
+    if table.row_count:
+        console.print(table)
+
+
+def _print_notes(console: Console, plan: Plan) -> None:
+    """What is stale or of unknown code, and how to make it again; what failed and is left alone."""
+    kept = {folder: reason for folder, reason in plan.stale.items() if folder not in plan.tasks}
+    _print_table(console, _count_table("stale because", Counter(kept.values())))
+    for count, text in (
+        (len(kept), f"finished runs are stale and were left as they are; to make them again: {again('stale')}"),
+        (
+            len(plan.unknown),
+            "finished runs do not say which code made them (they are older than that) and count as done",
+        ),
+        (len(plan.kept()), f"runs failed before and were left alone; to try them again: {again('failed')}"),
+    ):
+        if count:
+            console.print(f"{count} {text}", markup=False, highlight=False, soft_wrap=True)
+
+
 def show(plan: Plan, processes: int) -> int:
-    """Print how a sweep stands and what the rest will take. Returns the exit code: 0 all done, 3 some missing."""
-    console, states, failures = Console(), plan.states(), plan.failures()
-    points = points_of([overrides for _, overrides in plan.cells], plan.zipped)
+    """Print how a sweep stands and what the rest will take. Returns the exit code: 0 all done, 3 some are not."""
+    console = Console()
+    stated = [place for place in range(len(plan.cells)) if place not in plan.skipped]
+    states = [state for state in plan.states() if state != "skipped"]
+    points = points_of([plan.cells[place][1] for place in stated], plan.zipped)
     axes = varying(points)
-    if len(states) <= LISTED:
-        console.print(_cell_table(plan, [[text for axis in axes for text in own.get(axis, ())] for own in points]))
+    if len(plan.cells) <= LISTED:
+        console.print(_cell_table(plan))
     for axis, rows in axes.items():
         console.print(_axis_table(axis, rows, [own.get(axis, ()) for own in points], states))
-    if failures:
-        console.print(_failure_table(failures))
+    _print_table(console, _failure_table(plan.failed))
+    _print_table(console, _count_table("skipped, since", Counter(plan.skipped.values())))
+    _print_notes(console, plan)
     told = ", ".join(f"{states.count(state)} {state}" for state in STATES)
-    console.print(f"{len(states)} cells: {told}")
+    console.print(f"{len(states)} cells: {told}" + (f"; {len(plan.skipped)} skipped" if plan.skipped else ""))
     console.print(f"{len(plan.tasks)} runs to do, inputs included: {_rest(plan, processes)}")
-    return 3 if plan.tasks else 0
+    return 0 if not plan.tasks and {*states} <= {"done"} else 3
 
 
 def _rest(plan: Plan, processes: int) -> str:
@@ -81,10 +131,12 @@ def _rest(plan: Plan, processes: int) -> str:
     return f"about {told} in {processes} processes"
 
 
-def _cell_table(plan: Plan, overrides: Sequence[Sequence[str]]) -> Table:
-    table = Table("job", "state", "overrides")
-    for (config, _), state, own in zip(plan.cells, plan.states(), overrides, strict=True):
-        table.add_row(config["job"]["name"], state, escape(" ".join(own)))
+def _cell_table(plan: Plan) -> Table:
+    table, points = Table("job", "state", "overrides"), points_of([own for _, own in plan.cells], plan.zipped)
+    axes = varying(points)
+    for (config, _), state, own in zip(plan.cells, plan.states(), points, strict=True):
+        overrides = [text for axis in axes for text in own.get(axis, ())]
+        table.add_row(config["job"]["name"], state, escape(" ".join(overrides)))
     return table
 
 
@@ -99,8 +151,6 @@ def _axis_table(axis: str, rows: Sequence[Point], points: Sequence[Point], state
     return table
 
 
-def as_results(plan: Plan, failures: Mapping[Path, str]) -> list[dict[str, Any]]:
-    """The `result.json` of each stated run, in order; failed ones say so. A report has none."""
-    return [
-        Folder(folder).result() or {"status": "failed", "error": failures.get(folder, "")} for folder in plan.folders()
-    ]
+def result_of(folder: Path, failures: Mapping[Path, str]) -> dict[str, Any]:
+    """The `result.json` of a run; one that failed before it had any says so."""
+    return Folder(folder).result() or {"status": "failed", "error": failures.get(folder, "")}

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -56,9 +57,8 @@ def test_a_sweep_with_an_obstacle(compose, run_py, monkeypatch, tmp_path: Path) 
     first = call(outputs)
     assert first.returncode == 1, first.stderr
     assert "Traceback" not in first.stderr
-    assert (
-        first.stderr.strip().splitlines()[-1].startswith("error: 1 of 6 runs failed; the same command tries them again")
-    )
+    retry = first.stderr.strip().splitlines()[-1].removeprefix("error: 1 of 6 runs failed; to try them again: ")
+    assert shlex.split(retry) == [sys.executable, str(ROOT / "run.py"), *here, "rerun=failed"]
     assert re.search(rf"{obstructed.name}\s+│ IsADirectoryError", first.stderr)
     assert (Folder(obstructed).result() or {})["status"] == "failed"
     assert all(Folder(folder).finished() for folder in others)
@@ -74,6 +74,10 @@ def test_a_sweep_with_an_obstacle(compose, run_py, monkeypatch, tmp_path: Path) 
     (obstructed / "rows.parquet").rmdir()
     before = {path: stamp for path, stamp in stamps(outputs).items() if not path.startswith(str(obstructed))}
     code, _, said = run_py(*here)
+    assert code == 1, "a failure is not tried again unless it is told to"
+    assert "4 cells, 0 runs to do" in said
+    assert re.search(rf"{obstructed.name}\s+│ IsADirectoryError", said)
+    code, _, said = run_py(*shlex.split(retry)[2:])
     assert code == 0
     assert "4 cells, 1 runs to do" in said
     assert Folder(obstructed).finished()

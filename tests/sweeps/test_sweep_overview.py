@@ -14,6 +14,7 @@ from runner.jobs.cells import Cell, attack_cell
 from runner.jobs.estimate import seconds_of
 from runner.jobs.plan import Plan, Task
 
+REASON = "ValueError: no [red]luck[/red]"
 DEFENSES = [["defense=none"], ["defense=madry_l2", "defense.epsilon=0.3"]]
 
 
@@ -43,11 +44,11 @@ def record(cell: Cell, status: str = "ok", **content: Any) -> None:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    """Two seeds and three defenses: one run is done, one failed, one is running, three are missing."""
+    """Two seeds and three defenses: one run is done, one failed, the others are missing."""
     cells, tasks, runs = [], dict[Path, Task](), list[Cell | None]()
     for seed in (0, 1):
         for defense in ("none", "ssr", "art"):
-            config = {"job": {"name": "attack"}, "outputs": str(tmp_path), "sweep": "tiny"}
+            config = {"job": {"name": "attack"}, "outputs": str(tmp_path), "sweep": "tiny", "rerun": None}
             cell = run(
                 tmp_path / "attacks" / f"{defense}-s{seed}-x", defense=defense, attribution="saliency", attack="t"
             )
@@ -57,7 +58,8 @@ def plan(tmp_path: Path) -> Plan:
     made = Plan(cells, tasks, runs)
     del tasks[runs[0].folder]  # type: ignore[union-attr]
     record(runs[0], seconds=60.0)  # type: ignore[arg-type]
-    record(runs[1], "failed", error="ValueError: no [red]luck[/red]")  # type: ignore[arg-type]
+    record(runs[1], "failed", error=REASON)  # type: ignore[arg-type]
+    made.failed[runs[1].folder] = REASON  # type: ignore[union-attr]
     return made
 
 
@@ -75,14 +77,14 @@ def test_a_table_an_axis_the_failures_and_the_rest(plan: Plan, monkeypatch, caps
         assert sweep.show(plan, 2) == 3
     shown = capsys.readouterr().out
     assert rows(shown) == {
-        "0": ["1", "1", "1", "0", "3"],
-        "1": ["0", "2", "0", "1", "3"],
-        "none": ["1", "1", "0", "0", "2"],
-        "ssr": ["0", "0", "1", "1", "2"],
-        "art": ["0", "2", "0", "0", "2"],
-        "ssr-s0-x": ["ValueError: no [red]luck[/red]"],
+        "0": ["1", "1", "1", "0", "0", "3"],
+        "1": ["0", "2", "0", "0", "1", "3"],
+        "none": ["1", "1", "0", "0", "0", "2"],
+        "ssr": ["0", "0", "1", "0", "1", "2"],
+        "art": ["0", "2", "0", "0", "0", "2"],
+        "ssr-s0-x": [REASON],
     }
-    assert "6 cells: 1 done, 3 missing, 1 failed, 1 running" in shown
+    assert "6 cells: 1 done, 3 missing, 1 failed, 0 stale, 1 running" in shown
     assert "5 runs to do, inputs included: about 2 minutes in 2 processes" in shown
 
 
@@ -94,8 +96,46 @@ def test_a_small_sweep_is_shown_cell_by_cell_too(plan: Plan, monkeypatch, capsys
     assert len(re.findall(r"attack │ missing", shown)) == 4
 
 
+def test_what_is_left_alone_is_told_of_with_the_command(plan: Plan, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(
+        "sys.argv", ["run.py", "-m", "model.widths=[16]", "rerun=failed", "hydra.launcher.dry_run=true"]
+    )
+    done, failed, unknown, *rest = plan.folders()
+    del plan.tasks[failed], plan.tasks[unknown]
+    plan.stale[done], plan.unknown = "changed: a, b", {unknown}
+    assert plan.states() == ["stale", "failed", "done", *["missing"] * 3]
+    assert sweep.show(plan, 1) == 3
+    shown = capsys.readouterr().out
+    assert rows(shown)["changed: a, b"] == ["1"]
+    again = "python run.py -m 'model.widths=[16]' rerun="
+    assert f"1 finished runs are stale and were left as they are; to make them again: {again}stale\n" in shown
+    assert f"1 runs failed before and were left alone; to try them again: {again}failed\n" in shown
+    assert "1 finished runs do not say which code made them" in shown
+    assert "6 cells: 1 done, 3 missing, 1 failed, 1 stale, 0 running" in shown
+    for folder in rest:
+        del plan.tasks[folder]
+    assert sweep.show(plan, 1) == 3, "nothing to do, but not all is done"
+
+
+@pytest.mark.parametrize(
+    ("typed", "given", "told"),
+    [
+        (["/v/bin/python", "run.py"], ["-m", "a=1,2"], "/v/bin/python run.py -m a=1,2 rerun=all"),
+        (["python3", "-W", "ignore", "run.py"], ["-m", "x=a b"], "python3 -W ignore run.py -m 'x=a b' rerun=all"),
+        (["python", "run.py"], [], "python run.py rerun=all"),
+        (["pytest", "x"], ["-m", "+sweeps=$HOME"], "python run.py -m '+sweeps=$HOME' rerun=all"),
+    ],
+)
+def test_the_command_is_the_one_that_was_typed(monkeypatch, typed: list[str], given: list[str], told: str) -> None:
+    monkeypatch.setattr("sys.argv", ["run.py", *given])
+    monkeypatch.setattr("sys.orig_argv", [*typed, *([] if typed[0] == "pytest" else given)])
+    assert sweep.again("all") == told
+
+
 def test_all_done(plan: Plan, capsys) -> None:
     plan.tasks.clear()
+    plan.failed.clear()
     assert sweep.show(plan, 1) == 0
     assert "0 runs to do, inputs included: nothing" in capsys.readouterr().out
 

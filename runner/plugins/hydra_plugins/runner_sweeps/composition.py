@@ -12,6 +12,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository, IConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import GroupDefault, ResultDefault
+from hydra.errors import ConfigCompositionException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
@@ -33,6 +34,18 @@ class SweepLoader(ConfigLoaderImpl):
         """The config of these overrides, and the keys that each config file in it states. Errors: Hydra's own."""
         self._used = {}
         return Composed(self.load_sweep_config(self._master, list(overrides)), self._used)
+
+    def compose_freely(self, overrides: Sequence[str]) -> Composed:
+        """The same, where overrides may set keys that the config does not have. Errors: Hydra's own."""
+        try:
+            return self.compose(overrides)
+        except ConfigCompositionException:
+            return self.compose([*map(self._freely, overrides)])
+
+    def _freely(self, override: str) -> str:
+        key = override.split("=", 1)[0]
+        plainly = override[0] in "+~" or self.repository.group_exists(key.split("@")[0])
+        return override if plainly else f"++{override}"
 
     def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
         layer = (str(default.config_path), str(default.package))

@@ -21,15 +21,17 @@ def plan_of(hydra_context: HydraContext, config: DictConfig, job_overrides: Sequ
     """Compose and check every cell. Errors: `ConfigError` or Hydra's own, before anything runs."""
     from hydra_plugins.runner_sweeps.composition import SweepLoader
     from runner.jobs import bulk
+    from runner.jobs.conditions import Condition, skipped
     from runner.jobs.plan import Plan
 
     setup_globals()
     configure_log(config.hydra.job_logging, config.hydra.verbose)
-    zipped = _zipped(config)
+    zipped, conditions = _zipped(config), [Condition.read(text) for text in config.hydra.sweeper.get("skip_if") or ()]
     loader = SweepLoader(hydra_context.config_loader.get_search_path(), config)
-    configs = bulk.configs(loader.compose, job_overrides, zipped)
-    plan = Plan.of(list(zip(configs, job_overrides, strict=True)), zipped)
-    log.info("%d cells, %d runs to do (inputs included)", len(plan.cells), len(plan.tasks))
+    configs = bulk.configs(loader.compose_freely if conditions else loader.compose, job_overrides, zipped)
+    senseless = skipped(configs, conditions)
+    plan = Plan.of(list(zip(configs, job_overrides, strict=True)), zipped, senseless)
+    log.info("%d cells, %d runs to do (inputs included)", len(plan.cells) - len(senseless), len(plan.tasks))
     return plan
 
 
@@ -43,11 +45,11 @@ def _zipped(config: DictConfig) -> dict[str, str]:
 
 
 def returns(plan: Plan, failures: Mapping[Path, str]) -> list[JobReturn]:
-    """One job return a stated cell, in order, with the content of its `result.json`."""
-    from runner.jobs.sweep import as_results
+    """One job return a cell, in order, with the content of its `result.json`; none for a report or a skipped cell."""
+    from runner.jobs.sweep import result_of
 
-    results = as_results(plan, failures)
     done = [JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED) for _, overrides in plan.cells]
-    for job, result in zip(done, results, strict=False):
-        job.return_value = result
+    for job, cell in zip(done, plan.runs, strict=True):
+        if cell is not None:
+            job.return_value = result_of(cell.folder, failures)
     return done

@@ -21,10 +21,14 @@ class ZippedSweeper(BasicSweeper):
     """
 
     def __init__(
-        self, max_batch_size: int | None = None, params: dict[str, str] | None = None, zipped: Zipped | None = None
+        self,
+        max_batch_size: int | None = None,
+        params: dict[str, str] | None = None,
+        zipped: Zipped | None = None,
+        skip_if: Sequence[str] = (),
     ) -> None:
         super().__init__(max_batch_size, params)
-        self.zipped = zipped or {}
+        self.zipped, self.skip_if = zipped or {}, skip_if  # our launchers skip: a condition is about a composed config
 
     def sweep(self, arguments: list[str]) -> Any:
         """Refuse a name or a folder that cannot be written, then launch."""
@@ -85,6 +89,8 @@ class ZippedSweeperConfig:
     params: dict[str, Any] | None = None
     # Axes whose keys vary together: a name to a list of mappings from key to value.
     zipped: dict[str, Any] = field(default_factory=dict)
+    # Cells that make no sense: conditions on their configs, as "defense.name == 'none' and attack.steps > 7".
+    skip_if: list[str] = field(default_factory=list)
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="zipped", node=ZippedSweeperConfig, provider="runner")
