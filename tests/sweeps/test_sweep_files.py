@@ -6,7 +6,9 @@ import pytest
 from composing import ROOT, composed
 from composing import sweep_cells as cells
 
+from runner.core.errors import ConfigError
 from runner.jobs import checks, parts, resolved
+from runner.jobs.conditions import Condition, skipped
 
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 TENTHS = tuple(number / 10 for number in range(11))
@@ -35,7 +37,7 @@ def test_its_first_and_last_cell_can_run(path: Path, tmp_path: Path) -> None:
         checks.check(config)
         assert config["job"]["name"] == "attack"
         assert parts.epsilon_grid(config).epsilons()[0] == 0
-        assert config["epsilon"]["norm"] == "l2"
+        assert config["epsilon"]["norm"] == "l2" or path.stem == "every_budget"
 
 
 def test_adversarial_training_l2() -> None:
@@ -77,3 +79,22 @@ def test_quickstart() -> None:
     assert len(batch) == len(seeds) * len(defenses) * len(attributions)
     config = composed(*base)
     assert (config.dataset.name, config.attack.name, config.epsilon.norm) == ("mnist5k", "topk", "l2")
+
+
+def test_every_budget_leaves_the_pairs_that_fit() -> None:
+    base, batch = cells("every_budget")
+    config = composed(*base, hydra_node=True)
+    conditions = [Condition.read(text) for text in config.hydra.sweeper.skip_if]
+    configs = [resolved(composed(*base, *cell)) for cell in batch if "seed=0" in cell and "defense=none" in cell]
+    senseless = skipped(configs, conditions)
+    pairs = {
+        (one["attack"]["name"], one["epsilon"]["norm"]) for place, one in enumerate(configs) if place not in senseless
+    }
+    assert pairs == {("topk", "l2"), ("topk", "linf"), ("sparse", "l0"), ("spatial", "spatial")}
+    assert len(configs) == 12
+    for place, one in enumerate(configs):
+        if place in senseless:
+            with pytest.raises(ConfigError, match=r"^epsilon\.norm="):
+                checks.check(one)
+        else:
+            checks.check(one)
