@@ -8,9 +8,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from runner.core import board
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 QUIET = "RUNNER_QUIET"
-"""Environment variable that a sweep sets for its workers: the sweep shows one table instead of many bars."""
+"""Environment variable that a sweep sets for its workers: the sweep shows one table (`board`) instead of many bars."""
 
 _SECONDS_BETWEEN_LINES = 15.0
 log = logging.getLogger(__name__)
@@ -23,15 +30,15 @@ Advance = Callable[[str], None]
 def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
     """Show `total` steps of which `done` were already there; yields the function to call after each step."""
     if os.environ.get(QUIET):
-        yield lambda text: None
+        yield board.steps(total, done)
     elif sys.stderr.isatty():
         yield from _bar(title, total, done)
     else:
         yield _lines(title, total, done)
 
 
-def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
-    from rich.console import Console
+def bar(console: Console) -> Progress:
+    """A bar with the time left; its tasks have a `text`."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -47,12 +54,18 @@ def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
     )
-    with Progress(
-        *columns, TimeRemainingColumn(), TextColumn("{task.fields[text]}"), console=Console(stderr=True)
-    ) as bar:
-        task = bar.add_task(title, total=total, completed=done, text="")
-        yield lambda text: bar.update(task, advance=1, text=text)
+    return Progress(*columns, console=console)
+
+
+def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
+    from rich.console import Console
+
+    with bar(Console(stderr=True)) as shown:
+        task = shown.add_task(title, total=total, completed=done, text="")
+        yield lambda text: shown.update(task, advance=1, text=text)
 
 
 def _lines(title: str, total: int, done: int) -> Advance:

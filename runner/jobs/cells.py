@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from runner import tracking
 from runner.core import identity as ids
 from runner.core import renewal
+from runner.core.board import working_on
 from runner.core.errors import ConfigError
 from runner.core.identity import Config
 from runner.core.provenance import provenance
@@ -113,7 +114,7 @@ def do_once(cell: Cell, config: Config, ready: Callable[[], object], work: Work)
         folder = renewal.beside(cell.folder) if old else held
         renewal.resume_with(code, folder)
         write_text(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**config, "rerun": None})))
-        with _logging_to(folder.path / "run.log"), _recording_failure(cell, folder):
+        with _logging_to(folder.path / "run.log"), _recording_failure(cell, folder), working_on(cell.folder.name):
             made = _work(cell, config, folder, work, code)
         if old:
             renewal.replace(cell.folder)

@@ -17,7 +17,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 UNCOUNTED = frozenset(
     {
-        *("runner.core.cli", "runner.core.errors", "runner.core.identity", "runner.core.kinds", "runner.core.modules"),
+        *(
+            "runner.core.board",
+            "runner.core.cli",
+            "runner.core.errors",
+            "runner.core.identity",
+            "runner.core.kinds",
+            "runner.core.modules",
+        ),
         *("runner.core.progress", "runner.core.provenance", "runner.core.renewal"),
         *("runner.jobs", "runner.jobs.cells", "runner.jobs.checks", "runner.jobs.fingerprint", "runner.jobs.gallery"),
         *("runner.jobs.inputs", "runner.jobs.report", "runner.report.*", "runner.tracking"),

@@ -71,9 +71,9 @@ def _failure_table(failures: Mapping[Path, str]) -> Table:
     return table
 
 
-def _count_table(heading: str, counts: Mapping[str, int]) -> Table:
+def _count_table(heading: str, counted: str, counts: Mapping[str, int]) -> Table:
     table = Table(heading)
-    table.add_column("runs", justify="right")
+    table.add_column(counted, justify="right")
     for text, count in counts.items():
         table.add_row(escape(text), str(count))
     return table
@@ -87,7 +87,7 @@ def _print_table(console: Console, table: Table) -> None:
 def _print_notes(console: Console, plan: Plan) -> None:
     """What is stale or of unknown code, and how to make it again; what failed and is left alone."""
     kept = {folder: reason for folder, reason in plan.stale.items() if folder not in plan.tasks}
-    _print_table(console, _count_table("stale because", Counter(kept.values())))
+    _print_table(console, _count_table("stale because", "runs", Counter(kept.values())))
     for count, text in (
         (len(kept), f"finished runs are stale and were left as they are; to make them again: {again('stale')}"),
         (
@@ -112,7 +112,7 @@ def show(plan: Plan, processes: int) -> int:
     for axis, rows in axes.items():
         console.print(_axis_table(axis, rows, [own.get(axis, ()) for own in points], states))
     _print_table(console, _failure_table(plan.failed))
-    _print_table(console, _count_table("skipped, since", Counter(plan.skipped.values())))
+    _print_table(console, _count_table("skipped, since", "cells", Counter(plan.skipped.values())))
     _print_notes(console, plan)
     told = ", ".join(f"{states.count(state)} {state}" for state in STATES)
     console.print(f"{len(states)} cells: {told}" + (f"; {len(plan.skipped)} skipped" if plan.skipped else ""))

@@ -12,9 +12,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from runner.core.identity import Config
-from runner.core.progress import QUIET, Advance, progress
+from runner.core.progress import QUIET, Advance
 from runner.core.secrets import hidden
 from runner.jobs import run_job
+from runner.jobs.live import overview
 from runner.jobs.plan import Plan, Task
 
 MAX_TRIES = 2
@@ -30,7 +31,7 @@ def run_local(plan: Plan, processes: int) -> dict[Path, str]:
     if not waiting:
         return failures
     threads = max((os.cpu_count() or 1) // processes, 1)
-    with progress("sweep", len(waiting)) as advance:
+    with overview(len(waiting)) as advance:
         while waiting:
             with _pool(min(processes, len(waiting)), threads) as pool:
                 _drain(pool, processes, waiting, failures, advance)

@@ -47,7 +47,7 @@ class LocalLauncherConfig:
     _target_: str = "hydra_plugins.runner_sweeps.local.LocalLauncher"
     # Worker processes; null for one a core. The cores' threads are shared out over them.
     processes: int | None = None
-    # Show what is done, failed and missing, and what the rest will take; run nothing. Exit code 0 (all done) or 3.
+    # Show what is done, missing, failed and stale, and what the rest will take; run nothing. Exit code 0 (all done) or 3.
     dry_run: bool = False
 
 
