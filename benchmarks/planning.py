@@ -1,4 +1,7 @@
-"""How long a sweep takes to plan, from the command line to the exit, imports included; nothing runs and nothing is stored.
+"""How long a sweep takes to plan, from the command line to the exit, imports included; nothing runs.
+
+Twice, each in a fresh process: with an empty store, and with one in which every run is finished, so that the code of each is
+compared with what its result says.
 
 python benchmarks/planning.py [SWEEP] [OVERRIDE...]
 """
@@ -6,32 +9,63 @@ python benchmarks/planning.py [SWEEP] [OVERRIDE...]
 import os
 import re
 import resource
+import runpy
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 RUN = Path(__file__).resolve().parents[1] / "run.py"
+FILL = "--fill"
 
 
 def main() -> int:
-    """Plan in a fresh process with an empty store and say what it took."""
+    """Plan with an empty store and with a full one, and say what each took."""
     sweep, overrides = (sys.argv[1:2] or ["all_defenses"])[0], sys.argv[2:]
     with tempfile.TemporaryDirectory() as outputs:
-        command = [sys.executable, str(RUN), "-m", f"+sweeps={sweep}", f"outputs={outputs}", *overrides]
-        began = time.perf_counter()
-        ended = subprocess.run([*command, "hydra.launcher.dry_run=true"], capture_output=True, text=True, check=False)
-        wall, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+        arguments = ["-m", f"+sweeps={sweep}", f"outputs={outputs}", "hydra.launcher.dry_run=true", *overrides]
+        empty = measure(f"{sweep}, nothing finished", [str(RUN), *arguments], code=3)
+        subprocess.run([sys.executable, __file__, FILL, *arguments], capture_output=True, check=False)
+        return empty or measure(f"{sweep}, all finished", [str(RUN), *arguments], code=0)
+
+
+def measure(title: str, arguments: list[str], code: int) -> int:
+    """Plan once and write a line about it. Returns 1 when the plan does not end with `code`."""
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    ended = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    wall, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     cells = re.search(r"^(\d+) cells", ended.stdout, re.MULTILINE)
-    if ended.returncode != 3 or cells is None:
-        sys.stderr.write(ended.stderr)
+    if ended.returncode != code or cells is None:
+        sys.stderr.write(ended.stdout + ended.stderr)
         return 1
     share = f"{1000 * wall / int(cells[1]):.1f} ms a cell"
-    cpu, load = used.ru_utime + used.ru_stime, os.getloadavg()[0]
-    sys.stdout.write(f"{sweep}: {cells[1]} cells in {wall:.1f} s ({share}), {cpu:.1f} s of CPU, load {load:.1f}\n")
+    cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    sys.stdout.write(
+        f"{title}: {cells[1]} cells in {wall:.1f} s ({share}), {cpu:.1f} s of CPU, load {os.getloadavg()[0]:.1f}\n"
+    )
     return 0
 
 
+def fill(arguments: list[str]) -> None:
+    """Plan, and write the result of every run that is missing, inputs first."""
+    from runner.core.store import Folder
+    from runner.jobs import sweep
+    from runner.jobs.cells import seals
+    from runner.jobs.fingerprint import code_of
+
+    def finish(plan: Any, processes: int) -> int:
+        for task in plan.tasks.values():
+            cell, config = task.cell, task.config
+            code = {"code": code_of(cell.job, config), "inputs": seals(cell, config)}
+            Folder(cell.folder).record("ok", {"job": cell.job, **cell.columns, "seconds": 1.0, "fingerprint": code})
+        return 0
+
+    sweep.show = finish
+    sys.argv = [str(RUN), *arguments]
+    runpy.run_path(str(RUN), run_name="__main__")
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(fill(sys.argv[2:]) if sys.argv[1:2] == [FILL] else main())

@@ -64,5 +64,5 @@ class Staleness:
             if found.reason is not None:
                 return found.reason
             if used.get(other.folder.name, found.seal) != found.seal:
-                return f"its {other.job} was made again"
+                return f"its {'model' if other.job == 'train' else other.job} was made again"
         return None

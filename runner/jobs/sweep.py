@@ -53,9 +53,12 @@ def finish(plan: Plan, failures: Mapping[Path, str]) -> None:
 def again(rerun: str) -> str:
     """The command line of this process with another `rerun`, to be pasted into a shell."""
     given = [text for text in sys.argv[1:] if key_of(text) not in ("rerun", "hydra.launcher.dry_run")]
+    end = max((place for place, text in enumerate(given, 1) if "=" in text and text[0] != "-"), default=len(given))
     typed = sys.orig_argv[: -len(sys.argv[1:]) or None]
     started = typed if [*typed, *sys.argv[1:]] == sys.orig_argv and sys.argv[0] in typed else ["python", "run.py"]
-    return shlex.join([*started, *given, f"rerun={rerun}"])
+    return shlex.join(
+        [*started, *given[:end], f"rerun={rerun}", *given[end:]]
+    )  # Hydra wants its overrides side by side
 
 
 def _runs(plan: Plan) -> list[Cell]:

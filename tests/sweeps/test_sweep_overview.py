@@ -123,6 +123,7 @@ def test_what_is_left_alone_is_told_of_with_the_command(plan: Plan, monkeypatch,
     [
         (["/v/bin/python", "run.py"], ["-m", "a=1,2"], "/v/bin/python run.py -m a=1,2 rerun=all"),
         (["python3", "-W", "ignore", "run.py"], ["-m", "x=a b"], "python3 -W ignore run.py -m 'x=a b' rerun=all"),
+        (["python", "run.py"], ["a=1", "rerun=stale", "-m"], "python run.py a=1 rerun=all -m"),
         (["python", "run.py"], [], "python run.py rerun=all"),
         (["pytest", "x"], ["-m", "+sweeps=$HOME"], "python run.py -m '+sweeps=$HOME' rerun=all"),
     ],

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from runner.core import modules
+from runner.core.errors import ConfigError
 from runner.core.identity import Config
 from runner.core.renewal import beside
 from runner.core.store import Folder
@@ -109,7 +110,7 @@ def test_a_stale_model_makes_its_attacks_stale(done, edit) -> None:
     model, attacked = plan.tasks.values()
     assert attacked.needs == [model.cell.folder]
     run_job(model.config)
-    assert planned(done).stale == {attacked.cell.folder: "its train was made again"}
+    assert planned(done).stale == {attacked.cell.folder: "its model was made again"}
     assert carry_out(planned(done, "stale")) == ["attack"]
     assert set(states(done).values()) == {"done"}
 
@@ -254,7 +255,7 @@ def test_what_counts_for_a_job(compose) -> None:
     assert {"runner.jobs.train", "runner.defenses.trades", "runner.models.mlp", "runner.core.rng"} <= train
     plugins = {name for name in train if name.startswith(("runner.attacks", "runner.attributions"))}
     assert plugins == {"runner.attacks.engine"}, "the inner search of the defense"
-    assert {"runner.attacks.engine", "runner.attacks.distances", "runner.attributions.smoothgrad"} <= attacked
+    assert {"runner.attacks.engine", "runner.attacks.objectives", "runner.attributions.smoothgrad"} <= attacked
     assert (
         not {"runner.defenses.trades", "runner.attributions.integrated_gradients", "runner.attacks.sparse"} & attacked
     )
@@ -274,3 +275,9 @@ def test_what_is_said_not_to_count_is_there() -> None:
     names = {name.removesuffix(".*") for name in UNCOUNTED}
     assert {name for name in names if modules._file(name) is None} == set()
     assert fingerprint.seal({}) is None
+
+
+@pytest.mark.parametrize("rerun", ["oops", "", 3, True, [1], {"a": 1}])
+def test_what_cannot_be_made_again(compose, rerun: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^rerun=.*: allowed are a list of identities, all, failed, null, stale"):
+        run_job({**compose(), "rerun": rerun})

@@ -26,7 +26,8 @@ def plan_of(hydra_context: HydraContext, config: DictConfig, job_overrides: Sequ
 
     setup_globals()
     configure_log(config.hydra.job_logging, config.hydra.verbose)
-    zipped, conditions = _zipped(config), [Condition.read(text) for text in config.hydra.sweeper.get("skip_if") or ()]
+    sweeper: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+    zipped, conditions = _zipped(config, sweeper), [Condition.read(text) for text in sweeper.get("skip_if") or ()]
     loader = SweepLoader(hydra_context.config_loader.get_search_path(), config)
     configs = bulk.configs(loader.compose_freely if conditions else loader.compose, job_overrides, zipped)
     senseless = skipped(configs, conditions)
@@ -35,11 +36,10 @@ def plan_of(hydra_context: HydraContext, config: DictConfig, job_overrides: Sequ
     return plan
 
 
-def _zipped(config: DictConfig) -> dict[str, str]:
+def _zipped(config: DictConfig, sweeper: Mapping[str, Any]) -> dict[str, str]:
     """The axis of each key that our sweeper zips with others; what the command line or `params` set is an axis of its own."""
     from runner.jobs.axes import key_of, zipped_keys
 
-    sweeper: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
     given = [*map(key_of, config.hydra.overrides.task), *(sweeper.get("params") or {})]
     return zipped_keys(sweeper.get("zipped") or {}, given)
 
