@@ -1,7 +1,8 @@
 """How long a sweep takes to plan, from the command line to the exit, imports included; nothing runs.
 
 Twice, each in a fresh process: with an empty store, and with one in which every run is finished, so that the code of each is
-compared with what its result says.
+compared with what its result says. The 1,104 cells of all_defenses: 9.1 s of CPU and 9.8 s (8.9 s before there was anything to
+compare), about as long as they take on an idle core.
 
 python benchmarks/planning.py [SWEEP] [OVERRIDE...]
 """

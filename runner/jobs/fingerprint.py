@@ -25,9 +25,9 @@ UNCOUNTED = frozenset(
             "runner.core.kinds",
             "runner.core.modules",
         ),
-        *("runner.core.progress", "runner.core.provenance", "runner.core.renewal"),
+        *("runner.core.progress", "runner.core.provenance", "runner.core.renewal", "runner.core.secrets"),
         *("runner.jobs", "runner.jobs.cells", "runner.jobs.checks", "runner.jobs.fingerprint", "runner.jobs.gallery"),
-        *("runner.jobs.inputs", "runner.jobs.report", "runner.report.*", "runner.tracking"),
+        *("runner.jobs.inputs", "runner.jobs.report", "runner.report.*", "runner.tracking", "runner.tracking_settings"),
     }
 )
 """What no number depends on, though the jobs import it: messages, refusals, names, logs, pictures, pages."""

@@ -21,7 +21,7 @@ PLACES = {"root", "folder", "archive", "download", "workers", "in_memory", "cach
 TOP = {
     "seed": "train_id run_id",
     **dict.fromkeys(("attack_seed", "examples"), "run_id group_id"),
-    **dict.fromkeys(("job", "seeds", "device", "threads", "outputs", "sweep", "report", "tracking"), ""),
+    **dict.fromkeys(("job", "seeds", "device", "threads", "outputs", "rerun", "sweep", "report", "tracking"), ""),
 }
 """What the keys outside the groups change."""
 
