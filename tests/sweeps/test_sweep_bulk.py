@@ -60,7 +60,8 @@ def plainly(loader, overrides: Sequence[str]) -> dict:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_sweeps_of_the_project(loader, path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    base, batch = cells(path.stem)
+    base, own = cells(path.stem)
+    batch = [[*base, *overrides] for overrides in own]
     made_by = loader(ROOT / "conf", *base)
     sweeper = made_by._master.hydra.sweeper
     zipped = zipped_keys(OmegaConf.to_container(sweeper.zipped, resolve=True), sweeper.params or {})
