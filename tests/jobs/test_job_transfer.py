@@ -16,7 +16,8 @@ from runner.core.store import Folder, read_tensors, write_tensors
 from runner.jobs import checks, resolved, run_job
 from runner.jobs.cells import attack_cell, train_cell
 from runner.jobs.chunk import Chunk
-from runner.jobs.plan import Plan, inputs
+from runner.jobs.inputs import inputs
+from runner.jobs.plan import Plan
 from runner.jobs.setup import Setup
 
 FEW = "attack.source.attack.steps=3"
@@ -170,7 +171,7 @@ def test_the_identity_holds_that_of_the_source(compose) -> None:
 
 def test_the_source_comes_before_what_needs_it(compose) -> None:
     config = compose(*MODELS, "attribution=input_x_gradient", "+attribution@attack.source.attribution=saliency")
-    needed = inputs(config)
+    needed = inputs("attack", config)
     assert [entry["job"]["name"] for entry in needed] == ["train", "attack"]
     plan = Plan.of([(config, ())])
     order = [task.cell.folder for task in plan.tasks.values()]
