@@ -66,7 +66,7 @@ def check_names(config: Config) -> None:
     """Refuse unknown keys at the top and in `report`, a sweep's name that is no folder, and an unusable `outputs`."""
     for key in sorted(set(config) - TOP_LEVEL):
         raise ConfigError(unknown_key(key, TOP_LEVEL))
-    check_rerun(config["rerun"])
+    check_rerun(config.get("rerun"))
     for key in sorted(set(config["report"]) - set(REPORT_SETTINGS)):
         raise ConfigError(unknown_key(f"report.{key}", REPORT_SETTINGS))
     check_sweep(config["sweep"], config["outputs"])

@@ -84,7 +84,7 @@ class Plan:
         failure = _failure(cell.folder) or self._blocked(cell, [other.folder for other, _ in needed])
         if failure is not None:
             self.failed[cell.folder] = failure
-            if result is None and config["rerun"] not in ("failed", "all"):
+            if result is None and config.get("rerun") not in ("failed", "all"):
                 return
         own = {**config, "rerun": None if result is None else [cell.identity]}
         kept = (cell.folder / "images.safetensors").is_file()
@@ -98,7 +98,7 @@ class Plan:
             self.stale[cell.folder] = stale
         if failure is not None:
             self.failed[cell.folder] = failure
-        return {"all": True, "stale": stale is not None, "failed": failure is not None}.get(str(config["rerun"]), False)
+        return {"all": True, "stale": stale is not None, "failed": failure is not None}.get(str(config.get("rerun")), False)
 
     def _blocked(self, cell: Cell, needed: Sequence[Path]) -> str | None:
         """The failure of an input that is not tried again; an evaluation does without."""
@@ -143,7 +143,7 @@ class Plan:
         ]
 
     def _state(self, folder: Path) -> str:
-        if folder in self.tasks and self.tasks[folder].config["rerun"] is None and folder not in self.failed:
+        if folder in self.tasks and self.tasks[folder].config.get("rerun") is None and folder not in self.failed:
             state = "missing"
         else:
             state = "failed" if folder in self.failed else "stale" if folder in self.stale else "done"
