@@ -34,10 +34,13 @@ def settle(path: Path) -> None:
 
 
 def resume_with(code: Mapping[str, str], folder: Folder) -> None:
-    """Keep what an earlier call left half-done if the same code did it, else drop it: rows are of one code."""
+    """Keep what an earlier call left half-done if the same code did it, else drop it: rows are of one code.
+
+    Work that does not say what code began it, being older than that, is kept.
+    """
     file = folder.scratch / "code.json"
     begun = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-    if folder.scratch.exists() and begun != code:
+    if begun is not None and begun != code:
         log.warning("%s begins anew: the code that it was begun with has changed", folder.path.name)
         shutil.rmtree(folder.scratch)
     write_json(file, code)
