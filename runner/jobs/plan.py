@@ -98,7 +98,9 @@ class Plan:
             self.stale[cell.folder] = stale
         if failure is not None:
             self.failed[cell.folder] = failure
-        return {"all": True, "stale": stale is not None, "failed": failure is not None}.get(str(config.get("rerun")), False)
+        return {"all": True, "stale": stale is not None, "failed": failure is not None}.get(
+            str(config.get("rerun")), False
+        )
 
     def _blocked(self, cell: Cell, needed: Sequence[Path]) -> str | None:
         """The failure of an input that is not tried again; an evaluation does without."""

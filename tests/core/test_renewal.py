@@ -76,6 +76,6 @@ def test_half_done_work_counts_for_the_code_that_did_it(tmp_path: Path, caplog: 
     assert not state.exists()
     assert caplog.messages == ["a-x begins anew: the code that it was begun with has changed"]
     state.write_text("half")
-    (folder.scratch / "code.json").unlink()
+    (folder.scratch / "code.json").unlink()  # as a store has it that is older than fingerprints
     resume_with({"a": "2"}, folder)
-    assert not state.exists()
+    assert state.exists()
