@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 METRICS = ("topk_intersection", "spearman", "cosine_distance")
 CELL = ["dataset", "defense", "attribution", "attack"]
 ENDS = ("", "_low", "_high")
-PICTURES = ("ranking", "scatter", "curves", "transfer")
+PICTURES = ("ranking", "scatter", "curves", "transfer", "strength")
 
 
 def main() -> None:

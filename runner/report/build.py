@@ -22,6 +22,7 @@ from runner.report.naming import slug
 from runner.report.page import Page, Picture, conditions, describe, findings, render, seed_note
 from runner.report.ranking import ranking_figures
 from runner.report.scatter import scatter_figures
+from runner.report.strength import strength_figures
 from runner.report.styles import RC
 from runner.report.suites import doubts, suite_table, suites
 from runner.report.tables import csv_frames, summary_tables
@@ -61,6 +62,7 @@ def write_report(data: ReportData, out: Path, title: str, command: str) -> Path:
         galleries = _write_galleries(analysis, out, files["plots"])
         moved = transfers(analysis) if finished else pd.DataFrame()
         matrices = _write_figures(matrix_figures(moved, data.metrics), out, files["plots"])
+        strengths = _write_figures(strength_figures(analysis), out, files["plots"]) if finished else []
     page = Page(
         title=title,
         command=command,
@@ -81,6 +83,7 @@ def write_report(data: ReportData, out: Path, title: str, command: str) -> Path:
         alarms=alarms(analysis) if finished else [],
         doubts=doubts(analysis) if finished else [],
         suites=suite_table(suites(analysis)) if finished else [],
+        strengths=strengths,
         transfers=transfer_table(moved),
         matrices=matrices,
     )

@@ -60,6 +60,8 @@ class Page:
     """A sentence for every flag that an attack suite raised."""
     suites: list[dict[str, str]] = field(default_factory=list)
     """Attack suites and their members, a row per cell."""
+    strengths: list[Picture] = field(default_factory=list)
+    """Attacks side by side."""
     transfers: list[dict[str, str]] = field(default_factory=list)
     """Cells of the transfer matrices."""
     matrices: list[Picture] = field(default_factory=list)

@@ -23,7 +23,7 @@ def suites(analysis: Analysis) -> pd.DataFrame:
     attack's own draws; won (share of examples), n_seeds. Means are over the examples of each seed, then over seeds.
     """
     runs = analysis.data.runs
-    told = runs[runs["suite"].map(bool)] if "suite" in runs else runs[:0]
+    told = runs[runs["suite"].notna()] if "suite" in runs else runs[:0]
     frames = [_cell(analysis, group) for _, group in told.groupby("group_id", sort=False)]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
@@ -77,7 +77,7 @@ def doubts(analysis: Analysis) -> list[str]:
     sentences = []
     for group_id, group in runs.groupby("group_id", sort=False) if "flags" in runs else ():
         raised: dict[str, list[Mapping[Any, Any]]] = {}
-        for run in group[group["flags"].map(bool)].to_dict("records"):
+        for run in group[group["flags"].notna()].to_dict("records"):
             for name, flag in run["flags"].items():
                 if flag["tripped"]:
                     raised.setdefault(name, []).append({**flag, "seed": run["seed"]})
