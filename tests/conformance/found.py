@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -18,9 +18,10 @@ SHAPE, CLASSES, K = (2, 8, 8), 4, 10
 COSTS = {
     **dict.fromkeys(("steps", "search_steps", "restarts", "draws", "pairs", "iterations", "replays", "eot"), 2),
     **dict.fromkeys(("samples", "queries", "swaps", "points", "references", "bisections"), 6),
-    "chunk": 12,
 }
 """The most that a setting of this name costs here, wherever it stands in the YAML; more where the plug-in refuses so little."""
+CHUNK = 12
+"""What the attributions inside an attack may take at once."""
 
 
 @dataclass(frozen=True)
@@ -81,16 +82,22 @@ def everything() -> Iterator[Plugin]:
     return (plugin for group in GROUPS for plugin in plugins(group))
 
 
-def shrunk(node: Any, factor: int) -> Any:
-    """The node with every cost capped, however deep it stands."""
-    if isinstance(node, dict):
-        return {key: _capped(key, shrunk(item, factor), factor) for key, item in node.items()}
-    return [shrunk(item, factor) for item in node] if isinstance(node, list) else node
+def shrunk(config: Config, factor: int) -> Config:
+    """The config with every cost capped, however deep it stands, and with small chunks inside the attack."""
+    most = {key: value * factor for key, value in COSTS.items()}
+    return capped(config, most) | {"attack": capped(config["attack"], {**most, "chunk": CHUNK})}
 
 
-def _capped(key: str, value: Any, factor: int) -> Any:
-    counted = isinstance(value, int) and not isinstance(value, bool)
-    return min(value, COSTS[key] * factor) if counted and key in COSTS else value
+def capped(node: Any, most: Mapping[str, int]) -> Any:
+    """The node without larger numbers than these, by their keys."""
+    if isinstance(node, list):
+        return [capped(item, most) for item in node]
+    if not isinstance(node, dict):
+        return node
+    numbers = {key for key, item in node.items() if isinstance(item, int) and not isinstance(item, bool)}
+    return {
+        key: min(item, most[key]) if key in numbers & most.keys() else capped(item, most) for key, item in node.items()
+    }
 
 
 def chunks_in(node: Any) -> Iterator[int]:
