@@ -23,7 +23,7 @@ run: setup  ## run the quickstart sweep (4 minutes on 2 cores) and say where its
 sync: setup  ## upload the offline W&B runs of outputs/, one by one
 	$(BIN)/python -m runner.sync
 
-test: setup  ## run the tests (10 minutes on 2 cores)
+test: setup  ## run the tests (about 14 minutes on 2 cores)
 	$(BIN)/python -m pytest
 
 test-all: setup  ## run the slow tests too
