@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.core.errors import ConfigError, StoreError, one_line
 from runner.core.secrets import hiding_excepthook
+from runner.core.stopping import StopRequested
 
 FULL_ERROR = "RUNNER_FULL_ERROR"
 """Environment variable: 1 shows the traceback of bad input too; set from HYDRA_FULL_ERROR."""
@@ -22,6 +23,7 @@ FULL_ERROR = "RUNNER_FULL_ERROR"
 def main(run: Callable[[], None]) -> int:
     """Call a `hydra.main` function. Returns the exit code: 0 done, 1 a job failed or could not be composed, 2 bad input.
 
+    A job that a signal stopped ends with 128 + its number: 143 for SIGTERM, 140 for SIGUSR2.
     HYDRA_FULL_ERROR=1 shows the full traceback of every error.
     """
     shown = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -32,6 +34,8 @@ def main(run: Callable[[], None]) -> int:
             run()
     except KeyboardInterrupt:
         return _say("interrupted: the same command resumes where it stopped", 130)
+    except StopRequested as stop:
+        return _say(f"{stop}, its state is saved: the same command resumes where it stopped", 128 + stop.number)
     except (HydraException, OmegaConfBaseException) as error:
         if shown:
             raise

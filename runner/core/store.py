@@ -15,13 +15,14 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from runner.core import stopping
 from runner.core.errors import StoreError
 from runner.core.secrets import hidden
 
@@ -153,21 +154,31 @@ class Folder:
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[Folder]:
-    """Hold a run's folder for this process; a second process waits (and `waiting` is called once)."""
+    """Hold a run's folder for this process; a second process waits (and `waiting` is called once).
+
+    Errors: `StopRequested` when told to stop while it waits.
+    """
     file = _lock_file(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)
+    try:
+        _acquire(lock, waiting)
+        path.mkdir(parents=True, exist_ok=True)
+        yield Folder(path)
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock, waiting: Callable[[], None] | None) -> None:
     try:
         lock.acquire(timeout=0)
     except Timeout:
         if waiting is not None:
             waiting()
-        lock.acquire()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        yield Folder(path)
-    finally:
-        lock.release()
+    while not lock.is_locked:
+        with suppress(Timeout):
+            lock.acquire(timeout=1.0)
+        stopping.check()
 
 
 def held(path: Path) -> bool:

@@ -7,14 +7,15 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from runner.core import stopping
 from runner.core.cli import refusing
 from runner.core.errors import ConfigError
 from runner.core.identity import Config, plain
 
 
 def execute(cfg: DictConfig) -> dict[str, Any]:
-    """Run the job of a composed config and return the content of its `result.json`."""
-    with refusing():
+    """Run the job of a composed config and return the content of its `result.json`. Errors: `StopRequested` when told to."""
+    with refusing(), stopping.listening():
         return run_job(resolved(cfg))
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from runner.core import store
+from runner.core import stopping, store
 from runner.core.errors import require
 from runner.core.identity import Config, source_of
 from runner.core.progress import Advance, progress
@@ -82,11 +82,14 @@ def _search(setup: Setup, count: int, folder: Folder) -> list[Chunk]:
     with progress(title, len(chunks) * len(setup.epsilons), done) as advance:
         for chunk in chunks:
             _climb(chunk, advance)
+    stopping.check()
     return chunks
 
 
 def _climb(chunk: Chunk, advance: Advance) -> None:
+    """One saved step a budget. Errors: `StopRequested` between two."""
     for epsilon in chunk.setup.epsilons[len(chunk.steps) :]:
+        stopping.check()
         chunk.step(epsilon)
         chunk.save()
         values = chunk.steps[-1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from runner.core import rng, store
+from runner.core import rng, stopping, store
 from runner.core.identity import Config
 from runner.core.types import Batch, Defense
 from runner.datasets.augment import augment
 from runner.datasets.base import Dataset, Examples
 from runner.jobs.monitor import Passes, curvature
 from runner.jobs.optimisation import Training
+from runner.jobs.underway import Underway
 
 
 class DivergedError(RuntimeError):
@@ -34,6 +34,7 @@ class Loop:
         self.config, self.training, self.defense, self.data = config, training, defense, data
         self.model, self.culprit = model, culprit
         self.device = next(model.parameters()).device
+        self.underway = Underway()
         self.optimizer = training.make_optimizer(model)
         average = get_ema_multi_avg_fn(training.ema) if training.ema else None
         self.average = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if average else None
@@ -44,18 +45,27 @@ class Loop:
         return self.average.module if self.average is not None else self.model
 
     def epoch(self, number: int) -> dict[str, float]:
-        """Pass over the training split once; returns its history row (losses are means over batches)."""
-        began, sums = time.perf_counter(), defaultdict[str, float](float)
-        torch.manual_seed(self.config["seed"] * 1_000_003 + number)  # dropout: the same after a resume as without one
+        """Pass over the training split once, or over what is left; returns its history row (losses are means over batches).
+
+        Errors: `StopRequested` between two batches; `state` then says which.
+        """
+        began, so_far = time.perf_counter(), self.underway
+        so_far.set_random(self.device, self.config["seed"] * 1_000_003 + number)  # dropout: the same after a resume
         batches = self._order(number).split(self.training.batch_size)
         self.model.train()
-        with Passes(self.model) as passes:
-            for index, loaded in enumerate(self.data.train.batches(batches, self.device)):
+        with Passes(self.model, *so_far.passes) as passes:
+            left = self.data.train.batches(batches[so_far.batches :], self.device)
+            for index, loaded in enumerate(left, so_far.batches):
                 position = (number + index / len(batches)) / self.training.epochs
-                batch = self._batch(*loaded, epoch=number, position=position)
-                for name, value in self._steps(batch).items():
-                    sums[name] += float(value) / len(batches)
-        row = {"epoch": number, **sums, "seconds": time.perf_counter() - began, **passes.each(len(self.data.train))}
+                so_far.add(self._steps(self._batch(*loaded, epoch=number, position=position)), len(batches))
+                if stopping.requested():
+                    so_far.seconds += time.perf_counter() - began
+                    so_far.passes = (passes.forward, passes.backward)
+                    so_far.note_random(self.device)
+                    stopping.check()
+        self.underway = Underway()
+        seconds = so_far.seconds + time.perf_counter() - began
+        row = {"epoch": number, **so_far.sums, "seconds": seconds, **passes.each(len(self.data.train))}
         return (
             row
             | {"test_accuracy": accuracy(self.judged, self.data.test, self.device)}
@@ -63,7 +73,7 @@ class Loop:
         )
 
     def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on, as tensors and plain data."""
+        """All that the next batch depends on, as tensors and plain data."""
         own = getattr(self.defense, "state", {})
         average = self.average.state_dict() if self.average is not None else {}
         return {
@@ -71,6 +81,7 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
             "average": average,
             "defense": dict(own),
+            "underway": self.underway.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -79,6 +90,7 @@ class Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        self.underway = Underway(**state.get("underway", {}))
         if state["defense"]:
             moved = {name: tensor.to(self.device) for name, tensor in state["defense"].items()}
             self.defense.state.update(moved)  # type: ignore[attr-defined]

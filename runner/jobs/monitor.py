@@ -62,8 +62,8 @@ def _gradient(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
 class Passes:
     """Counts forward passes of images through a model, and gradients that come back through its logits."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model, self.forward, self.backward = model, 0, 0
+    def __init__(self, model: nn.Module, forward: int = 0, backward: int = 0) -> None:
+        self.model, self.forward, self.backward = model, forward, backward
 
     def __deepcopy__(self, memo: object) -> Passes:
         """Itself: a softplus twin is a copy of the model, hooks included, and its passes count too."""

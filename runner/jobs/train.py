@@ -1,4 +1,4 @@
-"""The job `train`: one model, from one config, resumable at every epoch."""
+"""The job `train`: one model, from one config; resumable at every epoch, and where it was told to stop at every batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from runner.core import store
+from runner.core import stopping, store
 from runner.core.identity import Config
 from runner.core.progress import progress
 from runner.core.state import read_state, write_state
@@ -72,11 +72,21 @@ def _train(config: Config, folder: Folder, tracker: Tracker) -> dict[str, Any]:
     history = _resume(folder.scratch / STATE, loop)
     with progress(f"train {config['defense']['name']} seed {config['seed']}", training.epochs, len(history)) as advance:
         for epoch in range(len(history), training.epochs):
-            history.append(loop.epoch(epoch))
+            stopping.check()
+            history.append(_epoch(epoch, loop, history, folder))
             write_state(folder.scratch / STATE, loop.state() | {"history": history})
             tracker.log(_scalars(history[-1]), step_name="epoch", step=epoch)
             advance(f"loss {history[-1]['loss']:.3f}, test accuracy {history[-1]['test_accuracy']:.3f}")
     return _finish(folder, tracker, history, loop)
+
+
+def _epoch(number: int, loop: Loop, history: list[dict[str, float]], folder: Folder) -> dict[str, float]:
+    """The history row of an epoch; a stop in the middle of it saves where it was."""
+    try:
+        return loop.epoch(number)
+    except stopping.StopRequested:
+        write_state(folder.scratch / STATE, loop.state() | {"history": history})
+        raise
 
 
 def _finish(folder: Folder, tracker: Tracker, history: list[dict[str, float]], loop: Loop) -> dict[str, Any]:
@@ -112,13 +122,13 @@ def _refuse_chance(test_accuracy: float, test: Examples) -> None:
 
 
 def _resume(path: Path, loop: Loop) -> list[dict[str, float]]:
-    """Load the last epoch's state and return its history; an empty one when there is none."""
+    """Load the last state and return the history of its epochs; an empty one when there is none."""
     state = read_state(path)
     if state is None:
         return []
     loop.restore(state)
     history: list[dict[str, float]] = state["history"]
-    log.info("resuming after epoch %d", len(history))
+    log.info("resuming after epoch %d and %d batches", len(history), loop.underway.batches)
     return history
 
 

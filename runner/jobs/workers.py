@@ -7,10 +7,12 @@ import multiprocessing
 import os
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from runner.core import stopping
 from runner.core.identity import Config
 from runner.core.progress import QUIET, Advance
 from runner.core.secrets import hidden
@@ -25,13 +27,15 @@ def run_local(plan: Plan, processes: int) -> dict[Path, str]:
     """Do every missing task in worker processes, inputs first. Returns the reasons of failure by folder.
 
     Threads are shared out over the processes. A task whose worker dies is tried once more, alone, since the death of one
-    worker takes those beside it along; one whose input failed is not tried at all.
+    worker takes those beside it along; one whose input failed is not tried at all. A worker that is told to stop saves its
+    state, and its task goes on in the next try. Errors: `StopRequested` when the sweep is told to stop: all workers then save
+    theirs.
     """
     waiting, failures = dict(plan.tasks), dict[Path, str]()
     if not waiting:
         return failures
     threads = max((os.cpu_count() or 1) // processes, 1)
-    with overview(len(waiting)) as advance:
+    with stopping.listening(), overview(len(waiting)) as advance:
         while waiting:
             with _pool(min(processes, len(waiting)), threads) as pool:
                 _drain(pool, processes, waiting, failures, advance)
@@ -47,7 +51,9 @@ def _drain(
         _skip_hopeless(waiting, failures, advance)
         if not _submit_ready(pool, processes, waiting, running) and not running:
             return
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+        if stopping.requested():
+            _stop(running)
         broken = False
         for future in done:
             path = running.pop(future)
@@ -56,6 +62,14 @@ def _drain(
             for future, path in running.items():
                 _settle(future, path, waiting, failures, advance)
             return
+
+
+def _stop(running: Iterable[Future[str | None]]) -> None:
+    """Tell the workers to stop, and wait until they have. Errors: `StopRequested`."""
+    for process in multiprocessing.active_children():
+        process.terminate()
+    wait(running)
+    stopping.check()
 
 
 def _submit_ready(
@@ -96,6 +110,11 @@ def _settle(
         waiting[path].tries += 1
         if waiting[path].tries < MAX_TRIES:
             return True
+    except stopping.StopRequested as stop:
+        reason = str(stop)
+        waiting[path].tries += 1
+        if waiting[path].tries < MAX_TRIES:
+            return False
     if reason is not None:
         failures[path] = reason
     del waiting[path]
@@ -127,7 +146,8 @@ def _die_with(parent: int) -> None:
 def _work(config: Config) -> str | None:
     """Run one task in a worker. Returns None, or why it failed in one line (the traceback is in its folder)."""
     try:
-        run_job(config)
+        with stopping.listening():
+            run_job(config)
     except Exception as error:
         return hidden(f"{type(error).__name__}: {error}").splitlines()[0]
     return None
