@@ -3,6 +3,7 @@ that nothing secret in the environment can slip in."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -17,6 +18,8 @@ from typing import Any
 PACKAGES = ("torch", "torchvision", "hydra-core", "numpy", "pandas", "wandb")
 SLURM_IDS = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
 _SOURCE = Path(__file__).resolve().parents[2]
+COMMIT_FILE = "commit.json"
+"""What a copy of the code carries in place of its repository: the commit, and whether it was dirty."""
 _GIT_TIMEOUT = 10.0
 
 
@@ -41,6 +44,8 @@ def _git(source: Path) -> Mapping[str, str | bool | None]:
     Only the root counts: a package installed below somebody else's checkout must not borrow their commit.
     """
     unknown: dict[str, str | bool | None] = {"commit": None, "dirty": None}
+    if (source / COMMIT_FILE).is_file():
+        return {**unknown, **json.loads((source / COMMIT_FILE).read_text(encoding="utf-8"))}
     if not (source / ".git").exists():
         return unknown
     command = ["git", "-C", str(source), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
