@@ -1,0 +1,157 @@
+"""Sweeps on a real SLURM that are disturbed: nothing is lost, and nothing is computed twice but the step that a kill cut off."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from composing import ROOT
+from small_cluster import CELL, Cluster, Sweep, until
+
+from runner.jobs.cells import attack_cell
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+LONG = ("attack.pause=1.5", "epsilon.stop=0.4", "epsilon.step=0.1")
+"""Two chunks at four budgets above 0: 12 seconds."""
+
+
+def under_way(made: Sweep, steps: int) -> subprocess.Popen[bytes]:
+    """A sweep begun, whose tasks have finished so many searches."""
+    process = made.begin()
+
+    def far() -> bool:
+        assert process.poll() is None, made.log
+        return len(made.steps) >= steps
+
+    until(far, f"{steps} steps")
+    return process
+
+
+def starts(cluster: Cluster, job: str) -> list[str]:
+    """How each start of a task ended."""
+    history = cluster.history()
+    return history[history.job == job].state.tolist()
+
+
+def test_preempted_by_a_partition_of_higher_priority(sweep, monkeypatch) -> None:
+    made = sweep(1, 3, *LONG, "tracking=wandb_offline", "tracking.dir=tracked")
+    process = under_way(made, 3)
+    tasks = made.jobs
+    assert len(tasks) == 3
+    block = made.cluster.blocked()
+    begun = len(made.steps)
+    assert begun < 3 * 8
+    made.cluster.call("scancel", block)
+    assert made.end(process) == 0, made.log
+    assert [starts(made.cluster, task) for task in tasks] == [["REQUEUED", "COMPLETED"]] * 3
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    for config in made.configs:
+        identity = attack_cell(config).identity
+        runs = {path.name.split("-", 4)[-1] for path in made.folder.glob(f"tracked/wandb/offline-run-*{identity}")}
+        assert runs == {f"attack-{identity}"}
+        assert len(list(made.folder.glob(f"tracked/wandb/offline-run-*{identity}"))) == 2
+    made.configs = [{**config, "tracking": {**config["tracking"], "mode": "disabled"}} for config in made.configs]
+    made.check(monkeypatch)
+
+
+def test_requeued_cancelled_and_tried_again(sweep, monkeypatch) -> None:
+    made = sweep(1, 3, *LONG)
+    process = under_way(made, 3)
+    requeued, cancelled, alone = made.jobs
+    made.cluster.call("scontrol", "requeue", requeued)
+    made.cluster.call("scancel", cancelled)
+    assert made.end(process) == 1
+    assert starts(made.cluster, requeued) == ["REQUEUED", "COMPLETED"]
+    assert starts(made.cluster, cancelled) == ["CANCELLED"]
+    assert starts(made.cluster, alone) == ["COMPLETED"]
+    assert f"its SLURM job {cancelled} ended as CANCELLED" in made.log
+    assert "error: 1 of 4 runs failed; the same command tries them again" in made.log
+    assert made.end(made.begin()) == 0, made.log
+    assert "3 cells, 1 runs to do" in made.log
+    made.check(monkeypatch)
+
+
+def test_a_node_dies(sweep, monkeypatch) -> None:
+    made = sweep(1, 3, *LONG)
+    process = under_way(made, 3)
+    cluster = made.cluster
+    (victim,) = cluster.jobs("-w", "n2")
+    stepd = [pid for pid in cluster.processes() if _is_step_on(pid, "n2")]
+    for pid in [cluster.pid("slurmd.n2"), *stepd, *cluster.processes("SLURMD_NODENAME=n2")]:
+        _kill(pid)
+    cluster.call("scontrol", "update", "nodename=n2", "state=down", "reason=died")
+    until(lambda: victim not in cluster.jobs("-w", "n2"), "the job has left the node")
+    assert made.end(process) == 0, made.log
+    assert starts(cluster, victim)[0] in ("NODE_FAIL", "REQUEUED")
+    assert starts(cluster, victim)[-1] == "COMPLETED"
+    cluster.node("n2")
+    cluster.call("scontrol", "update", "nodename=n2", "state=resume")
+    made.check(monkeypatch, twice=1)
+
+
+def test_the_controller_is_killed_and_started_again(sweep, monkeypatch) -> None:
+    made = sweep(1, 3, *LONG)
+    process = under_way(made, 2)
+    _kill(made.cluster.pid("slurmctld"))
+    until(lambda: made.log.count("squeue: ") >= 1, "the sweep has noticed")
+    made.cluster.controller()
+    assert made.end(process) == 0, made.log
+    made.check(monkeypatch)
+
+
+def test_a_task_is_started_twice(sweep, monkeypatch) -> None:
+    made = sweep(1, 2, *LONG)
+    process = under_way(made, 1)
+    task = made.jobs[0]
+    array, number = task.split("_")
+    folder = made.folder / "outputs" / "sweeps" / "tiny" / "slurm" / "%j"
+    text = (made.folder / "outputs" / "sweeps" / "tiny" / "slurm" / array / f"{array}_submission.sh").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("export ")]
+    command = text.splitlines()[-1].split(" ", 4)[-1].split(" ", 1)[-1]
+    assert command.endswith(f"-m submitit.core._submit {folder}")
+    script = made.folder / "again.sh"
+    ids = f"export SLURM_ARRAY_JOB_ID={array} SLURM_ARRAY_TASK_ID={number}"
+    script.write_text(
+        "\n".join(["#!/bin/bash", f"#SBATCH --output={made.folder}/again.log", *lines, ids, f"exec {command}"])
+    )
+    environment = made.cluster.environment(COUNTED=str(made.folder / "counted"))
+    told = subprocess.run(["sbatch", "--parsable", script], env=environment, capture_output=True, text=True, check=True)
+    again = told.stdout.strip()
+    until(lambda: "waiting for another process" in (made.folder / "again.log").read_text(), "the second start waits")
+    assert made.end(process) == 0, made.log
+    until(lambda: again not in made.cluster.jobs(), "the second start has ended")
+    assert starts(made.cluster, again) == ["COMPLETED"]
+    made.check(monkeypatch)
+
+
+def test_a_time_limit(sweep, monkeypatch) -> None:
+    made = sweep(1, 1, *LONG[1:], "attack.pause=6", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=30")
+    process = under_way(made, 1)
+    (task,) = (job for job in made.cluster.jobs("-n", "tiny"))
+    assert made.end(process) == 0, made.log
+    assert "REQUEUED" in starts(made.cluster, task)
+    assert starts(made.cluster, task)[-1] == "COMPLETED"
+    made.check(monkeypatch)
+
+
+def test_a_plain_script_for_sites_without_submitit(free, tmp_path: Path) -> None:
+    environment = free.environment(COUNTED=str(tmp_path / "counted"), PYTHON=f"{os.sys.executable}")
+    cells = [word for word in CELL if not word.startswith(("job=", "attack="))]
+    assert cells
+    assert (ROOT / "sweeps").is_dir()
+    assert environment
+
+
+def _is_step_on(pid: int, node: str) -> bool:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"slurmstepd") and node in os.readlink(
+        f"/proc/{pid}/cwd"
+    )
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:  # it ended with another
+        pass
