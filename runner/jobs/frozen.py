@@ -69,7 +69,8 @@ class Pack:
             reasons = dict.fromkeys(unfinished, _hand_back(stop))
         store.write_json(Path(self.outcome), reasons)
         if reasons:
-            raise CellsFailedError(f"{len(reasons)} of {len(self.cells)} cells failed, first {[*reasons.items()][0]}")
+            folder, reason = next(iter(reasons.items()))
+            raise CellsFailedError(f"{len(reasons)} of {len(self.cells)} cells failed; {folder}: {reason}")
 
     def checkpoint(self) -> Any:
         """What submitit runs when the task starts again: the same, which goes on from what is stored."""

@@ -53,7 +53,9 @@ def last_states(jobs: Iterable[str]) -> dict[str, str]:
     ids = sorted({job.split("_")[0] for job in jobs})
     if not ids or shutil.which("sacct") is None:
         return {}
-    done = _call("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(ids)}", "--format=JobID,State")
+    done = _call(
+        "sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(ids)}", "--format=JobID,State"
+    )
     return {job: state.split()[0] for job, state in _pairs(done.stdout).items() if state}
 
 
@@ -62,7 +64,12 @@ def require_arrays(tasks: int, pack: int) -> None:
     told = re.search(r"^MaxArraySize\s*=\s*(\d+)", _call("scontrol", "show", "config").stdout, flags=re.MULTILINE)
     largest = int(told[1]) - 1 if told else tasks
     fits = pack * math.ceil(tasks / max(largest, 1))
-    require(tasks <= largest, "hydra.launcher.pack", pack, f"at least {fits}: this cluster's arrays have at most {largest} tasks")
+    require(
+        tasks <= largest,
+        "hydra.launcher.pack",
+        pack,
+        f"at least {fits}: this cluster's arrays have at most {largest} tasks",
+    )
 
 
 def _queue(jobs: str) -> subprocess.CompletedProcess[str]:

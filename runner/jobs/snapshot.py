@@ -39,6 +39,7 @@ def take(folder: Path) -> Path:
         made = Path(beside) / "code"
         for name in COPIED:
             _copy(ROOT / name, made / name)
+        copy = folder.absolute() / digest(made)  # what was copied, should the code have changed since it was looked at
         (made / COMMIT_FILE).write_text(json.dumps(provenance()["git"]), encoding="utf-8")
         try:
             os.replace(made, copy)

@@ -143,7 +143,8 @@ class _Record:
 
     def _note(self, sent: Sequence[Sent], after: Sequence[str]) -> None:
         tasks = [
-            {"job": one.job, "outcome": one.outcome.name, "folders": [str(path) for path in one.folders]} for one in sent
+            {"job": one.job, "outcome": one.outcome.name, "folders": [str(path) for path in one.folders]}
+            for one in sent
         ]
         self.arrays.append({"job": sent[0].job.split("_")[0], "after": list(after), "tasks": tasks})
         now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -3,7 +3,8 @@
 import os
 import signal
 import subprocess
-import time
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -136,12 +137,28 @@ def test_a_time_limit(sweep, monkeypatch) -> None:
     made.check(monkeypatch)
 
 
-def test_a_plain_script_for_sites_without_submitit(free, tmp_path: Path) -> None:
-    environment = free.environment(COUNTED=str(tmp_path / "counted"), PYTHON=f"{os.sys.executable}")
-    cells = [word for word in CELL if not word.startswith(("job=", "attack="))]
-    assert cells
-    assert (ROOT / "sweeps").is_dir()
-    assert environment
+def test_the_plain_script_for_sites_without_submitit(sweep, monkeypatch) -> None:
+    made = sweep(2, 1, *LONG)
+    overrides = [*(text for text in CELL if text != "job=attack"), *LONG, f"outputs={made.folder}/outputs"]
+    environment = made.cluster.environment(
+        COUNTED=str(made.folder / "counted"), PYTHON=sys.executable, RUN_PY=str(ROOT / "run.py")
+    )
+
+    def submit(*options: str, job: str) -> str:
+        sizes = ("--parsable", "--array=0-1", "--cpus-per-task=1", "--mem=1G")
+        command = ["sbatch", *sizes, *options, str(ROOT / "sweeps" / "array.sbatch"), f"job={job}", *overrides]
+        told = subprocess.run(command, env=environment, cwd=made.folder, capture_output=True, text=True, check=True)
+        return told.stdout.strip()
+
+    train = submit(job="train")
+    attack = submit(f"--dependency=afterany:{train}", job="attack")
+    until(lambda: len(made.steps) >= 2, "two steps")
+    for job in made.cluster.jobs():
+        made.cluster.call("scancel", "--signal=USR2", job)
+    until(lambda: not made.cluster.jobs(), "both arrays have ended")
+    assert [starts(made.cluster, f"{train}_{task}") for task in (0, 1)] == [["COMPLETED"]] * 2
+    assert [starts(made.cluster, f"{attack}_{task}") for task in (0, 1)] == [["REQUEUED", "COMPLETED"]] * 2
+    made.check(monkeypatch)
 
 
 def _is_step_on(pid: int, node: str) -> bool:
@@ -151,7 +168,5 @@ def _is_step_on(pid: int, node: str) -> bool:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with suppress(ProcessLookupError):  # it may have ended with another
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:  # it ended with another
-        pass

@@ -61,7 +61,9 @@ class SlurmLauncher(SubmititSlurmLauncher):
         params["additional_parameters"] = {"requeue": True, **(params.get("additional_parameters") or {})}
         if after:
             params["dependency"] = f"afterany:{':'.join(after)}"
-        executor.update_parameters(**{key if key in _OF_ALL else f"slurm_{key}": value for key, value in params.items()})
+        executor.update_parameters(
+            **{key if key in _OF_ALL else f"slurm_{key}": value for key, value in params.items()}
+        )
         return [str(job.job_id) for job in executor.submit_array(packs)]
 
 
