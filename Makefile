@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run sync test test-all conformance check format clean
+.PHONY: help setup run sync test test-all test-slurm conformance check format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ test: setup  ## run the tests (about 14 minutes on 2 cores)
 
 test-all: setup  ## run the slow tests too
 	$(BIN)/python -m pytest -m "not slurm and not gpu"
+
+test-slurm: setup  ## run the tests on a real SLURM of three nodes (root; the Debian packages that README names)
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 conformance: setup  ## what every plug-in must do, one line a property; NAME=topk or NAME=attack=topk for one of them
 	$(BIN)/python -m pytest tests/conformance -vv --plugin "$(NAME)"

@@ -50,7 +50,7 @@ def test_preempted_by_a_partition_of_higher_priority(sweep, monkeypatch) -> None
     monkeypatch.setenv("WANDB_MODE", "disabled")
     for config in made.configs:
         identity = attack_cell(config).identity
-        runs = {path.name.split("-", 4)[-1] for path in made.folder.glob(f"tracked/wandb/offline-run-*{identity}")}
+        runs = {path.name.split("-", 3)[-1] for path in made.folder.glob(f"tracked/wandb/offline-run-*{identity}")}
         assert runs == {f"attack-{identity}"}
         assert len(list(made.folder.glob(f"tracked/wandb/offline-run-*{identity}"))) == 2
     made.configs = [{**config, "tracking": {**config["tracking"], "mode": "disabled"}} for config in made.configs]
