@@ -120,4 +120,6 @@ def _hand_back(stop: stopping.StopRequested) -> str:
 
 
 def _say_lines() -> None:
+    """What jobs log goes to the task's log; submitit writes its own lines there already."""
+    logging.getLogger("submitit").propagate = False
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")

@@ -79,6 +79,8 @@ def _queue(jobs: str) -> subprocess.CompletedProcess[str]:
 def _call(*command: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except FileNotFoundError:
+        return subprocess.CompletedProcess(command, 127, "", "not installed here")
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 1, "", f"no answer in {_SECONDS:.0f} s")
 

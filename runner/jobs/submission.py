@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,9 +72,18 @@ def submit(plan: Plan, folder: Path, pack: int, code: Path, send: Send) -> list[
     return [*before, *sent]
 
 
+def tell_queued(folder: Path) -> None:
+    """Log how many runs of this sweep SLURM holds, if it answers."""
+    known = _known(folder)
+    running = slurm.alive(sent.job for sent in known) or {}
+    if count := sum(len(sent.folders) for sent in known if sent.job in running):
+        states = ", ".join(f"{number} {state}" for state, number in Counter(running.values()).items())
+        log.info("%d runs of this sweep are queued in SLURM; tasks: %s", count, states)
+
+
 def queued(folder: Path) -> list[Sent]:
     """Tasks of earlier calls that SLURM still holds; all of them where it does not answer."""
-    known = [sent for file in sorted(folder.glob(f"submissions/*/{FILE}")) for sent in _read(file)]
+    known = _known(folder)
     running = slurm.alive(sent.job for sent in known)
     return known if running is None else [sent for sent in known if sent.job in running]
 
@@ -150,6 +160,10 @@ class _Record:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         content = {"command": command(), "submitted": now, "code": str(self.code), "arrays": self.arrays}
         store.write_json(self.folder / FILE, content)
+
+
+def _known(folder: Path) -> list[Sent]:
+    return [sent for file in sorted(folder.glob(f"submissions/*/{FILE}")) for sent in _read(file)]
 
 
 def _freeze(tasks: Sequence[Task], code: str, outcome: Path) -> Pack:

@@ -83,7 +83,7 @@ X
     for node in $(seq "$nodes"); do
         echo "NodeName=n$node NodeAddr=127.0.0.1 NodeHostname=$host Port=$((port + 10 + node)) CPUs=$cpus RealMemory=8000"
     done
-    echo "PartitionName=main Nodes=ALL Default=YES PriorityTier=1 GraceTime=60 MaxTime=INFINITE State=UP"
+    echo "PartitionName=main Nodes=ALL Default=YES PriorityTier=1 LLN=YES GraceTime=60 MaxTime=INFINITE State=UP"
     echo "PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE State=UP"
 } >"$root/slurm.conf"
 export SLURM_CONF="$root/slurm.conf"

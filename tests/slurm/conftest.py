@@ -43,6 +43,15 @@ def free(cluster: Cluster) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def sweep(free: Cluster, tmp_path: Path) -> Callable[..., Sweep]:
-    """(seeds, attack seeds, *overrides) -> a sweep that has not begun."""
-    return lambda seeds, attacks, *overrides: Sweep(free, tmp_path, overrides, range(seeds), range(attacks))
+def sweep(free: Cluster, tmp_path: Path) -> Iterator[Callable[..., Sweep]]:
+    """(seeds, attack seeds, *overrides) -> a sweep that has not begun; its command ends with the test."""
+    made: list[Sweep] = []
+
+    def make(seeds: int, attacks: int, *overrides: str) -> Sweep:
+        made.append(Sweep(free, tmp_path, overrides, range(seeds), range(attacks)))
+        return made[-1]
+
+    yield make
+    for process in (process for one in made for process in one.begun):
+        process.kill()
+        process.wait()

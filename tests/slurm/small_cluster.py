@@ -114,6 +114,7 @@ class Sweep:
     seeds: range
     attack_seeds: range
     configs: list[Config] = field(default_factory=list)
+    begun: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         science = [text for text in self.overrides if not text.startswith("hydra.")]
@@ -139,7 +140,10 @@ class Sweep:
             parts = (script.parent, script.parent / "runner" / "plugins", HERE)
             environment["PYTHONPATH"] = ":".join(map(str, parts))
         with open(self.folder / "log", "ab") as log:
-            return subprocess.Popen([*line, *more], env=environment, cwd=self.folder, stdout=log, stderr=log)
+            self.begun.append(
+                subprocess.Popen([*line, *more], env=environment, cwd=self.folder, stdout=log, stderr=log)
+            )
+        return self.begun[-1]
 
     def end(self, process: subprocess.Popen[bytes]) -> int:
         """The exit code of the command."""

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,6 +58,32 @@ def test_preempted_by_a_partition_of_higher_priority(sweep, monkeypatch) -> None
     made.check(monkeypatch)
 
 
+@pytest.fixture
+def terse(free: Cluster) -> Iterator[None]:
+    """A site that preempts with SIGTERM alone, as most do."""
+    file = free.root / "slurm.conf"
+    text = file.read_text()
+    file.write_text(text.replace("SlurmctldParameters=preempt_send_user_signal\n", ""))
+    free.call("scontrol", "reconfigure")
+    yield
+    file.write_text(text)
+    free.call("scontrol", "reconfigure")
+
+
+@pytest.mark.usefixtures("terse")
+def test_preempted_with_sigterm_alone(sweep, monkeypatch) -> None:
+    made = sweep(1, 2, *LONG)
+    process = under_way(made, 2)
+    tasks = made.jobs
+    made.cluster.call("scancel", made.cluster.blocked())
+    assert made.end(process) == 0, made.log
+    assert [starts(made.cluster, task) for task in tasks] == [["REQUEUED", "COMPLETED"]] * 2
+    said = "".join(path.read_text() for path in made.folder.glob("outputs/sweeps/tiny/slurm/*/*_log.out"))
+    assert said.count("stopped by SIGTERM, the state is saved") == 2
+    assert "stopped by SIGUSR2" not in said
+    made.check(monkeypatch)
+
+
 def test_requeued_cancelled_and_tried_again(sweep, monkeypatch) -> None:
     made = sweep(1, 3, *LONG)
     process = under_way(made, 3)
@@ -78,7 +105,7 @@ def test_a_node_dies(sweep, monkeypatch) -> None:
     made = sweep(1, 3, *LONG)
     process = under_way(made, 3)
     cluster = made.cluster
-    (victim,) = cluster.jobs("-w", "n2")
+    (victim,) = cluster.jobs("-w", "n2", "-t", "running")
     stepd = [pid for pid in cluster.processes() if _is_step_on(pid, "n2")]
     for pid in [cluster.pid("slurmd.n2"), *stepd, *cluster.processes("SLURMD_NODENAME=n2")]:
         _kill(pid)
@@ -110,7 +137,7 @@ def test_a_task_is_started_twice(sweep, monkeypatch) -> None:
     folder = made.folder / "outputs" / "sweeps" / "tiny" / "slurm" / "%j"
     text = (made.folder / "outputs" / "sweeps" / "tiny" / "slurm" / array / f"{array}_submission.sh").read_text()
     lines = [line for line in text.splitlines() if line.startswith("export ")]
-    command = text.splitlines()[-1].split(" ", 4)[-1].split(" ", 1)[-1]
+    command = text.splitlines()[-1].split(" ", 4)[-1]  # without `srun --unbuffered --output FILE`
     assert command.endswith(f"-m submitit.core._submit {folder}")
     script = made.folder / "again.sh"
     ids = f"export SLURM_ARRAY_JOB_ID={array} SLURM_ARRAY_TASK_ID={number}"
@@ -120,7 +147,8 @@ def test_a_task_is_started_twice(sweep, monkeypatch) -> None:
     environment = made.cluster.environment(COUNTED=str(made.folder / "counted"))
     told = subprocess.run(["sbatch", "--parsable", script], env=environment, capture_output=True, text=True, check=True)
     again = told.stdout.strip()
-    until(lambda: "waiting for another process" in (made.folder / "again.log").read_text(), "the second start waits")
+    said = made.folder / "again.log"
+    until(lambda: said.is_file() and "waiting for another process" in said.read_text(), "the second start waits")
     assert made.end(process) == 0, made.log
     until(lambda: again not in made.cluster.jobs(), "the second start has ended")
     assert starts(made.cluster, again) == ["COMPLETED"]
@@ -128,7 +156,9 @@ def test_a_task_is_started_twice(sweep, monkeypatch) -> None:
 
 
 def test_a_time_limit(sweep, monkeypatch) -> None:
-    made = sweep(1, 1, *LONG[1:], "attack.pause=6", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=30")
+    """SLURM looks at limits every 30 seconds: the warning comes 30 to 60 seconds after the start, the work takes 64."""
+    limits = ("hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=60")
+    made = sweep(1, 1, *LONG[1:], "attack.pause=8", *limits)
     process = under_way(made, 1)
     (task,) = (job for job in made.cluster.jobs("-n", "tiny"))
     assert made.end(process) == 0, made.log

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from composing import ROOT, composed
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 
 from runner.core import provenance, stopping
-from runner.core.errors import ConfigError
+from runner.core.errors import ConfigError, one_line
 from runner.core.store import Folder
 from runner.jobs import frozen, slurm, snapshot, submission
 from runner.jobs.cells import Cell, attack_cell, train_cell
@@ -127,6 +128,21 @@ def test_nothing_is_submitted_twice_when_the_controller_is_away(played: Played, 
     sent = submission.submit(plan, tmp_path, 1, tmp_path / "digest", played.send)
     played.answers = False
     assert submission.submit(plan, tmp_path, 1, tmp_path / "digest", played.send) == sent
+
+
+def test_a_dry_run_tells_what_is_queued(played: Played, tmp_path: Path, caplog) -> None:
+    caplog.set_level("INFO")
+    submission.tell_queued(tmp_path)
+    submission.submit(plan_of(tmp_path, a1=[], a2=[], a3=[]), tmp_path, 2, tmp_path / "digest", played.send)
+    played.states = {"10_0": "RUNNING", "10_1": "PENDING"}
+    caplog.clear()
+    submission.tell_queued(tmp_path)
+    assert caplog.messages == ["3 runs of this sweep are queued in SLURM; tasks: 1 RUNNING, 1 PENDING"]
+    played.answers = False
+    caplog.clear()
+    submission.tell_queued(tmp_path)
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("squeue: ")
 
 
 def test_an_array_larger_than_the_cluster_takes(monkeypatch, tmp_path: Path) -> None:
@@ -310,6 +326,17 @@ def test_the_script_says_what_the_options_say(commands: Path, tmp_path: Path, co
     setup = lines.index("module load x")
     assert lines[setup + 1].startswith(f"export PYTHONPATH='{code}:{code / 'runner' / 'plugins'}'")
     assert "PYTHONSAFEPATH=1" in lines[setup + 1]
+
+
+def test_what_sbatch_refuses_is_told_in_one_line(commands: Path, tmp_path: Path, compose) -> None:
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: nope' >&2\nexit 1\n")
+    own = launcher("hydra.launcher.partition=nope", f"outputs={tmp_path}")
+    cells = [Pack((freeze(compose("job=train", f"seed={seed}")),), "0", "x") for seed in (0, 1)]
+    with pytest.raises(HydraException) as refused:
+        own._send(cells, [], tmp_path)
+    told = "hydra/launcher=slurm: sbatch refused the array: sbatch: error: invalid partition specified: nope"
+    assert one_line(refused.value) == told
 
 
 def test_every_option_of_the_launcher_has_a_comment() -> None:

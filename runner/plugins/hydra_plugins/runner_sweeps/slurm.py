@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, SlurmQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as SubmititSlurmLauncher
 
@@ -35,13 +36,14 @@ class SlurmLauncher(SubmititSlurmLauncher):
         plan = plan_of(self.hydra_context, self.config, job_overrides)
         from runner.jobs import slurm, snapshot, submission, sweep
 
+        folder = Path(str(self.config.hydra.sweep.dir))
         if self.dry_run:
+            submission.tell_queued(folder)
             sys.exit(sweep.show(plan, int(self.params["array_parallelism"])))
         plan.record()
         sent = list[submission.Sent]()
         if plan.tasks:
             slurm.require_commands()
-            folder = Path(str(self.config.hydra.sweep.dir))
             sent = submission.submit(plan, folder, self.pack, snapshot.take(folder / "code"), self._send)
         if self.detach:
             return []
@@ -51,8 +53,12 @@ class SlurmLauncher(SubmititSlurmLauncher):
         return returns(plan, failures)
 
     def _send(self, packs: Sequence["Pack"], after: Sequence[str], code: Path) -> list[str]:
-        """Submit packs as one array that begins when the jobs `after` have ended, well or not."""
+        """Submit packs as one array that begins when the jobs `after` have ended, well or not.
+
+        Errors: `HydraException` with what sbatch says, when it takes none.
+        """
         import submitit
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         timeouts = self.params["max_num_timeout"]
         executor = submitit.AutoExecutor(self.params["submitit_folder"], "slurm", slurm_max_num_timeout=timeouts)
@@ -64,7 +70,12 @@ class SlurmLauncher(SubmititSlurmLauncher):
         executor.update_parameters(
             **{key if key in _OF_ALL else f"slurm_{key}": value for key, value in params.items()}
         )
-        return [str(job.job_id) for job in executor.submit_array(packs)]
+        try:
+            jobs = executor.submit_array(packs)
+        except (FailedJobError, FailedSubmissionError) as error:
+            told = " ".join(line.strip() for line in str(error).splitlines())
+            raise HydraException(f"hydra/launcher=slurm: sbatch refused the array: {told}") from None
+        return [str(job.job_id) for job in jobs]
 
 
 def _environment(code: Path) -> list[str]:
