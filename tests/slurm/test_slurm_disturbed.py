@@ -106,7 +106,8 @@ def test_a_node_dies(sweep, monkeypatch) -> None:
     process = under_way(made, 3)
     cluster = made.cluster
     (victim,) = cluster.jobs("-w", "n2", "-t", "running")
-    stepd = [pid for pid in cluster.processes() if _is_step_on(pid, "n2")]
+    stepd = [pid for pid in cluster.processes() if _is_step_of(pid, cluster.root / "log" / "slurmd.n2.log")]
+    assert len(stepd) == 2
     for pid in [cluster.pid("slurmd.n2"), *stepd, *cluster.processes("SLURMD_NODENAME=n2")]:
         _kill(pid)
     cluster.call("scontrol", "update", "nodename=n2", "state=down", "reason=died")
@@ -130,19 +131,18 @@ def test_the_controller_is_killed_and_started_again(sweep, monkeypatch) -> None:
 
 
 def test_a_task_is_started_twice(sweep, monkeypatch) -> None:
-    made = sweep(1, 2, *LONG)
+    made = sweep(1, 1, "attack.pause=4", *LONG[1:])
     process = under_way(made, 1)
-    task = made.jobs[0]
-    array, number = task.split("_")
+    job = made.cluster.jobs("-n", "tiny")[0]
     folder = made.folder / "outputs" / "sweeps" / "tiny" / "slurm" / "%j"
-    text = (made.folder / "outputs" / "sweeps" / "tiny" / "slurm" / array / f"{array}_submission.sh").read_text()
+    text = (made.folder / "outputs" / "sweeps" / "tiny" / "slurm" / job / f"{job}_submission.sh").read_text()
     lines = [line for line in text.splitlines() if line.startswith("export ")]
     command = text.splitlines()[-1].split(" ", 4)[-1]  # without `srun --unbuffered --output FILE`
     assert command.endswith(f"-m submitit.core._submit {folder}")
     script = made.folder / "again.sh"
-    ids = f"export SLURM_ARRAY_JOB_ID={array} SLURM_ARRAY_TASK_ID={number}"
+    own = f"export SLURM_JOB_ID={job}"
     script.write_text(
-        "\n".join(["#!/bin/bash", f"#SBATCH --output={made.folder}/again.log", *lines, ids, f"exec {command}"])
+        "\n".join(["#!/bin/bash", f"#SBATCH --output={made.folder}/again.log", *lines, own, f"exec {command}"])
     )
     environment = made.cluster.environment(COUNTED=str(made.folder / "counted"))
     told = subprocess.run(["sbatch", "--parsable", script], env=environment, capture_output=True, text=True, check=True)
@@ -191,10 +191,11 @@ def test_the_plain_script_for_sites_without_submitit(sweep, monkeypatch) -> None
     made.check(monkeypatch)
 
 
-def _is_step_on(pid: int, node: str) -> bool:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"slurmstepd") and node in os.readlink(
-        f"/proc/{pid}/cwd"
-    )
+def _is_step_of(pid: int, log: Path) -> bool:
+    """Whether this is the keeper of a step, which has its node's log open."""
+    if Path(f"/proc/{pid}/comm").read_text().strip() != "slurmstepd":
+        return False
+    return any(link.resolve() == log for link in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def _kill(pid: int) -> None:
