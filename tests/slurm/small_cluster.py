@@ -1,5 +1,6 @@
 """What the tests do to a SLURM on this machine, and the sweeps of tiny cells that they run on it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import counting
 import pandas as pd
@@ -165,9 +167,16 @@ class Sweep:
         """The tasks of attacks, as SLURM calls them, in the queue."""
         return [job for job in self.cluster.jobs("-n", "tiny") if "_" in job]
 
-    def submissions(self) -> int:
-        """How often something was submitted."""
-        return len(list((self.folder / "outputs" / "sweeps" / "tiny" / "submissions").glob("*/submission.json")))
+    def submissions(self) -> list[dict[str, Any]]:
+        """What was submitted, call by call."""
+        files = (self.folder / "outputs" / "sweeps" / "tiny" / "submissions").glob("*/submission.json")
+        return [json.loads(file.read_text()) for file in sorted(files)]
+
+    def history(self) -> pd.DataFrame:
+        """Every start of every task of this sweep, by accounting."""
+        arrays = [array["job"] for submission in self.submissions() for array in submission["arrays"]]
+        table = self.cluster.history()
+        return table[table.job.str.split("_").str[0].isin(arrays)]
 
     def check(self, monkeypatch: pytest.MonkeyPatch, twice: int = 0) -> None:
         """Every cell is finished, once, with the rows of an undisturbed run; at most `twice` searches were done again."""

@@ -101,22 +101,29 @@ def test_requeued_cancelled_and_tried_again(sweep, monkeypatch) -> None:
     made.check(monkeypatch)
 
 
-def test_a_node_dies(sweep, monkeypatch) -> None:
+@pytest.fixture
+def mortal(free: Cluster) -> Iterator[str]:
+    """A node that a test may kill."""
+    yield "n2"
+    free.node("n2")
+    free.call("scontrol", "update", "nodename=n2", "state=resume")
+    until(lambda: free.call("sinfo", "-h", "-n", "n2", "-o", "%T", "-p", "main").strip() == "idle", "n2 is back")
+
+
+def test_a_node_dies(mortal: str, sweep, monkeypatch) -> None:
     made = sweep(1, 3, *LONG)
     process = under_way(made, 3)
     cluster = made.cluster
-    (victim,) = cluster.jobs("-w", "n2", "-t", "running")
-    stepd = [pid for pid in cluster.processes() if _is_step_of(pid, cluster.root / "log" / "slurmd.n2.log")]
+    (victim,) = cluster.jobs("-w", mortal, "-t", "running")
+    stepd = [pid for pid in cluster.processes() if _is_step_of(pid, cluster.root / "log" / f"slurmd.{mortal}.log")]
     assert len(stepd) == 2
-    for pid in [cluster.pid("slurmd.n2"), *stepd, *cluster.processes("SLURMD_NODENAME=n2")]:
+    for pid in [cluster.pid(f"slurmd.{mortal}"), *stepd, *cluster.processes(f"SLURMD_NODENAME={mortal}")]:
         _kill(pid)
-    cluster.call("scontrol", "update", "nodename=n2", "state=down", "reason=died")
-    until(lambda: victim not in cluster.jobs("-w", "n2"), "the job has left the node")
+    cluster.call("scontrol", "update", f"nodename={mortal}", "state=down", "reason=died")
+    until(lambda: victim not in cluster.jobs("-w", mortal), "the job has left the node")
     assert made.end(process) == 0, made.log
     assert starts(cluster, victim)[0] in ("NODE_FAIL", "REQUEUED")
     assert starts(cluster, victim)[-1] == "COMPLETED"
-    cluster.node("n2")
-    cluster.call("scontrol", "update", "nodename=n2", "state=resume")
     made.check(monkeypatch, twice=1)
 
 
