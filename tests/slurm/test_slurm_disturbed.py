@@ -105,8 +105,7 @@ def test_requeued_cancelled_and_tried_again(sweep, monkeypatch) -> None:
 def mortal(free: Cluster) -> Iterator[str]:
     """A node that a test may kill."""
     yield "n2"
-    free.node("n2")
-    free.call("scontrol", "update", "nodename=n2", "state=resume")
+    free.node("n2")  # a node that was down is in service again once it registers
     until(lambda: free.call("sinfo", "-h", "-n", "n2", "-o", "%T", "-p", "main").strip() == "idle", "n2 is back")
 
 
