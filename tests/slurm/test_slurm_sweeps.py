@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
 
 def test_24_cells_in_packs_two_tasks_at_once_after_their_trainings(sweep, monkeypatch) -> None:
-    made = sweep(3, 8, "attack.pause=0.2", "hydra.launcher.pack=3", "hydra.launcher.array_parallelism=2")
+    made = sweep(3, 8, "attack.pause=0.2", "hydra.launcher.pack=4", "hydra.launcher.array_parallelism=2")
     process, seen = made.begin(), set[int]()
     while process.poll() is None:
         seen.add(len(made.cluster.jobs("-t", "running")))
@@ -29,7 +29,7 @@ def test_24_cells_in_packs_two_tasks_at_once_after_their_trainings(sweep, monkey
     history = made.history()
     assert set(history.state) == {"COMPLETED"}
     trainings, attacks = history[~history.job.str.contains("_")], history[history.job.str.contains("_")]
-    assert (len(trainings), len(attacks)) == (1, 8)
+    assert (len(trainings), len(attacks)) == (1, 6)
     assert attacks.start.astype(int).min() >= trainings.end.astype(int).max()
     assert made.log.count("report: ") == 1
 
