@@ -25,7 +25,13 @@ UNCOUNTED = frozenset(
             "runner.core.kinds",
             "runner.core.modules",
         ),
-        *("runner.core.progress", "runner.core.provenance", "runner.core.renewal", "runner.core.secrets", "runner.core.stopping"),
+        *(
+            "runner.core.progress",
+            "runner.core.provenance",
+            "runner.core.renewal",
+            "runner.core.secrets",
+            "runner.core.stopping",
+        ),
         *("runner.jobs", "runner.jobs.cells", "runner.jobs.checks", "runner.jobs.fingerprint", "runner.jobs.gallery"),
         *("runner.jobs.inputs", "runner.jobs.report", "runner.report.*", "runner.tracking", "runner.tracking_settings"),
     }
