@@ -108,7 +108,11 @@ def failures(plan: Plan, sent: Sequence[Sent]) -> dict[Path, str]:
     """Why runs of the plan are not finished now, in one line each."""
     told = {Path(folder): reason for one in sent for folder, reason in one.reasons().items()}
     jobs = {path: one for one in sent for path in one.folders}
-    lost = {path: task for path, task in plan.tasks.items() if not finished(task.cell, task.config)}
+    lost = {
+        path: task
+        for path, task in plan.tasks.items()
+        if path in told or not finished(task.cell, task.config)  # an old result stays where making it again failed
+    }
     ended = slurm.last_states(jobs[path].job for path in lost if path in jobs and path not in told)
     found = dict[Path, str]()
     for path, task in lost.items():
