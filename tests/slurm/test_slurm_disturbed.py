@@ -95,7 +95,7 @@ def test_requeued_cancelled_and_tried_again(sweep, monkeypatch) -> None:
     assert starts(made.cluster, cancelled) == ["CANCELLED"]
     assert starts(made.cluster, alone) == ["COMPLETED"]
     assert f"its SLURM job {cancelled} ended as CANCELLED" in made.log
-    assert "error: 1 of 4 runs failed; the same command tries them again" in made.log
+    assert "error: 1 of 4 runs failed; to try them again: " in made.log
     assert made.end(made.begin()) == 0, made.log
     assert "3 cells, 1 runs to do" in made.log
     made.check(monkeypatch)

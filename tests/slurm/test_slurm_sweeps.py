@@ -47,13 +47,13 @@ def test_a_failed_training_takes_along_its_own_attacks_only(sweep, monkeypatch) 
     model = obstacle.parent.name
     assert "IsADirectoryError" in str((Folder(obstacle.parent).result() or {})["error"])
     assert made.log.count(f"its input failed: {model}") == 2
-    assert "error: 3 of 6 runs failed; the same command tries them again" in made.log
+    assert "error: 3 of 6 runs failed; to try them again: " in made.log
     assert all(Folder(attack_cell(config).folder).finished() for config in fine)
     assert not any(Folder(attack_cell(config).folder).finished() for config in failed)
     assert made.history().state.tolist() == ["FAILED", "FAILED", "COMPLETED"]
 
     obstacle.rmdir()
-    assert made.end(made.begin()) == 0, made.log
+    assert made.end(made.begin("rerun=failed")) == 0, made.log
     made.check(monkeypatch)
 
 
