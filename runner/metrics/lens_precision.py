@@ -7,30 +7,15 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from runner.core.types import Direction
-from runner.metrics.neighbourhood import check_settings, dilate, share, top_pixels
+from runner.metrics.lens_recall import LensRecall
 
 
 @dataclass(frozen=True)
-class LensPrecision:
-    """w-LENS-precision@k = |TopK(a) & N_w(TopK(b))| / k (Kamath et al., AAAI 2024), a the clean and b the attacked map.
+class LensPrecision(LensRecall):
+    """w-LENS-precision@k = |TopK(a) & N_w(TopK(b))| / k (Kamath et al., AAAI 2024): the LENS recall of the exchanged maps."""
 
-    N_w: everything inside a `window` x `window` square around one of the pixels. `diverse` takes the top-k-div pixels of
-    either map instead of the top k. Not symmetric: exchanging the maps gives the LENS recall.
-    """
-
-    k: int
-    window: int = 3
-    diverse: bool = False
-    direction: ClassVar[Direction] = "higher"
-    symmetric: ClassVar[bool] = False
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    unit: ClassVar[str] = ""
-
-    def __post_init__(self) -> None:
-        check_settings("lens_precision", self.k, self.window)
+    name: ClassVar[str] = "lens_precision"
 
     def __call__(self, reference: Tensor, other: Tensor) -> Tensor:
         """Two (N, H, W) -> (N,) float64. Errors: `ConfigError` when k exceeds the number of pixels."""
-        clean, attacked = (top_pixels(maps, self.k, self.window, self.diverse) for maps in (reference, other))
-        return share(dilate(attacked, self.window), clean)
+        return super().__call__(other, reference)

@@ -24,11 +24,12 @@ class LensRecall:
     diverse: bool = False
     direction: ClassVar[Direction] = "higher"
     symmetric: ClassVar[bool] = False
+    name: ClassVar[str] = "lens_recall"
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     unit: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        check_settings("lens_recall", self.k, self.window)
+        check_settings(self.name, self.k, self.window)
 
     def __call__(self, reference: Tensor, other: Tensor) -> Tensor:
         """Two (N, H, W) -> (N,) float64. Errors: `ConfigError` when k exceeds the number of pixels."""
