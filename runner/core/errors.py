@@ -25,6 +25,16 @@ class StoreError(RuntimeError):
     """The store holds something that cannot be used (a newer version, a torn or foreign file)."""
 
 
+class FailedEarlierError(RuntimeError):
+    """A run that failed when it was tried is left alone. The message is what it failed with, in one line."""
+
+
+def reason(error: Exception) -> str:
+    """Why a run failed, in one line."""
+    told = str(error) if isinstance(error, FailedEarlierError) else f"{type(error).__name__}: {error}"
+    return told.splitlines()[0]
+
+
 def require(condition: bool, key: str, value: object, allowed: str) -> None:
     """Raise `ConfigError` for a key out of range; `allowed` says what would be accepted."""
     if not condition:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from runner.core.identity import digest
 from runner.core.store import Folder, write_json
 
 log = logging.getLogger(__name__)
@@ -16,6 +17,18 @@ log = logging.getLogger(__name__)
 def beside(path: Path) -> Folder:
     """Where the run of a folder is made again."""
     return Folder(path.parent / ".again" / path.name)
+
+
+def failure(path: Path) -> str | None:
+    """Why a run failed when it was last tried, or could not be made again, in one line; None where it did not."""
+    results = (folder.result() or {} for folder in (Folder(path), beside(path)))
+    return next((str(result.get("error", "")) for result in results if result.get("status") == "failed"), None)
+
+
+def stamp(path: Path) -> str | None:
+    """What there is of a run, in one word: another one after each time that it ended, well or not; None before the first."""
+    results = [Folder(path).result(), beside(path).result()]
+    return digest({"results": results}) if any(results) else None
 
 
 def replace(path: Path) -> None:

@@ -54,10 +54,9 @@ def run_job(config: Config) -> dict[str, Any]:
     """Run the job that a resolved config names, and with `rerun` whatever it says of the job and its inputs again."""
     from hydra.utils import get_method
 
-    if isinstance(config.get("rerun"), str):
+    if isinstance(config.get("rerun"), str | list):
         from runner.jobs.plan import Plan
 
-        plan = Plan.of([(config, [])])
-        config = {**config, "rerun": [task.cell.identity for task in plan.tasks.values() if task.config.get("rerun")]}
+        config = {**config, "rerun": Plan.of([(config, [])]).replaced()}
     result: dict[str, Any] = get_method(config["job"]["_target_"])(config)
     return result

@@ -18,7 +18,7 @@ from runner import tracking
 from runner.core import identity as ids
 from runner.core import renewal
 from runner.core.board import working_on
-from runner.core.errors import ConfigError
+from runner.core.errors import ConfigError, FailedEarlierError, reason
 from runner.core.identity import Config
 from runner.core.provenance import provenance
 from runner.core.secrets import HidingFormatter
@@ -46,7 +46,12 @@ class Cell:
     @property
     def identity(self) -> str:
         """The hash at the end of the folder's name."""
-        return self.folder.name.rsplit("-", 1)[1]
+        return identity_of(self.folder)
+
+
+def identity_of(folder: Path) -> str:
+    """The hash at the end of the name of a run's folder."""
+    return folder.name.rsplit("-", 1)[1]
 
 
 def train_cell(config: Config) -> Cell:
@@ -97,20 +102,19 @@ def do_once(cell: Cell, config: Config, ready: Callable[[], object], work: Work)
     """The result of a cell: the finished one, or that of `work` now. A failure is recorded in the folder and raised.
 
     `ready` loads what may be missing or unfit (data), before anything is written. Two processes that want the same cell do
-    it once: the second waits for the first and takes its result. A finished cell whose identity is in `rerun` is made again;
-    its result stays until the new one is whole.
+    it once: the second waits for the first and takes its result. A finished cell that `rerun` replaces is made again; its
+    result stays until the new one is whole. Errors: `FailedEarlierError` for a failure that a plan leaves alone.
     """
-    again, before = cell.identity in (config.get("rerun") or ()), finished(cell, config)
-    if before and not again:
+    if (known := _standing(cell, config)) is not None:
         log.info("%s is finished: %s", cell.job, cell.folder)
-        return before
+        return known
     ready()
     code = code_of(cell.job, config)
     with locked(cell.folder, lambda: log.info("waiting for another process to finish %s", cell.folder)) as held:
         renewal.settle(cell.folder)
-        result, old = finished(cell, config), held.finished()
-        if result and not (again and result == before):
-            return result
+        if (known := _standing(cell, config)) is not None:
+            return known
+        old = held.finished()
         folder = renewal.beside(cell.folder) if old else held
         renewal.resume_with(code, folder)
         write_text(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**config, "rerun": None})))
@@ -119,6 +123,23 @@ def do_once(cell: Cell, config: Config, ready: Callable[[], object], work: Work)
         if old:
             renewal.replace(cell.folder)
         return made
+
+
+def _standing(cell: Cell, config: Config) -> dict[str, Any] | None:
+    """The result that a cell has and keeps; None where there is work to do.
+
+    A plan says in `rerun` what it replaces: the stamp of each run as it was planned. Whoever finds another stamp comes after
+    somebody who did that work (a task that starts twice, two sweeps at once) and takes what that came to, good or bad.
+    """
+    planned = config.get("rerun")
+    if planned is None:
+        return finished(cell, config)
+    if renewal.stamp(cell.folder) == planned.get(cell.identity):
+        return None
+    result = finished(cell, config)
+    if result is None and (failure := renewal.failure(cell.folder)) is not None:
+        raise FailedEarlierError(failure)
+    return result
 
 
 def _work(cell: Cell, config: Config, folder: Folder, work: Work, code: dict[str, str]) -> dict[str, Any]:
@@ -166,11 +187,10 @@ def _recording_failure(cell: Cell, folder: Folder) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         content = {
             "job": cell.job,
             **cell.columns,
-            "error": reason,
+            "error": reason(error),
             "traceback": traceback.format_exc(),
             "finished": _now(),
         }
@@ -197,4 +217,4 @@ def _folder(config: Config, kind: str, groups: list[str], identity: str, seeded:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="microseconds")  # so that no two ends of a run are alike

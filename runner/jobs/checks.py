@@ -74,7 +74,8 @@ def check_names(config: Config) -> None:
 
 def check_rerun(rerun: object) -> None:
     """Refuse a `rerun` that names nothing."""
-    listed = isinstance(rerun, list) and all(isinstance(item, str) for item in rerun)
+    items = [*rerun, *rerun.values()] if isinstance(rerun, dict) else rerun  # the stamps of a plan, by identity
+    listed = isinstance(items, list) and all(isinstance(item, str) for item in items)
     if rerun is not None and not listed and rerun not in RERUNS:
         raise ConfigError.choice("rerun", rerun, [*RERUNS, "null", "a list of identities"])
 

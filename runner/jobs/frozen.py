@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core import stopping, store
+from runner.core.errors import reason
 from runner.core.identity import Config
 from runner.core.store import Folder
 
@@ -44,7 +45,7 @@ class FrozenCell:
             run_job(self.config)
         except Exception as error:
             log.exception("%s failed", self.folder)
-            return f"{type(error).__name__}: {error}".splitlines()[0]
+            return reason(error)
         return None
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runner.core import store
+from runner.core import renewal, store
 from runner.core.build import remembering
 from runner.core.identity import Config
-from runner.core.renewal import beside
 from runner.core.store import Folder
 from runner.jobs import checks
-from runner.jobs.cells import Cell, cell_of, finished
+from runner.jobs.cells import Cell, cell_of, finished, identity_of
 from runner.jobs.inputs import inputs
 from runner.jobs.stale import Staleness
 
@@ -25,6 +24,8 @@ class Task:
     cell: Cell
     needs: list[Path]
     tries: int = 0
+    again: bool = False
+    """Whether it is finished, and made again."""
 
 
 @dataclass
@@ -81,26 +82,25 @@ class Plan:
         needed = [(other, needs) for needs in inputs(cell.job, config) if (other := cell_of(needs)) is not None]
         for other, needs in needed:
             self._add(needs, other, staleness)
-        failure = _failure(cell.folder) or self._blocked(cell, [other.folder for other, _ in needed])
+        failure = renewal.failure(cell.folder) or self._blocked(cell, [other.folder for other, _ in needed])
         if failure is not None:
             self.failed[cell.folder] = failure
-            if result is None and config.get("rerun") not in ("failed", "all"):
+            if result is None and config.get("rerun") not in ("failed", "all") and not _listed(cell, config):
                 return
-        own = {**config, "rerun": None if result is None else [cell.identity]}
+        own = {**config, "rerun": _stamps([cell.folder])}
         kept = (cell.folder / "images.safetensors").is_file()
         todo = [other.folder for other, _ in needed if other.folder in self.tasks]
-        self.tasks[cell.folder] = Task(_keeping_images(own) if kept else own, cell, todo)
+        self.tasks[cell.folder] = Task(_keeping_images(own) if kept else own, cell, todo, again=result is not None)
 
     def _again(self, cell: Cell, config: Config, staleness: Staleness) -> bool:
         """Whether a finished run is to be made again. One that could not be the last time failed, old result or not."""
-        stale, failure = staleness.reason(cell, config), _failure(cell.folder)
+        stale, failure = staleness.reason(cell, config), renewal.failure(cell.folder)
         if stale is not None:
             self.stale[cell.folder] = stale
         if failure is not None:
             self.failed[cell.folder] = failure
-        return {"all": True, "stale": stale is not None, "failed": failure is not None}.get(
-            str(config.get("rerun")), False
-        )
+        asked = {"all": True, "stale": stale is not None, "failed": failure is not None}
+        return _listed(cell, config) or asked.get(str(config.get("rerun")), False)
 
     def _blocked(self, cell: Cell, needed: Sequence[Path]) -> str | None:
         """The failure of an input that is not tried again; an evaluation does without."""
@@ -145,20 +145,30 @@ class Plan:
         ]
 
     def _state(self, folder: Path) -> str:
-        if folder in self.tasks and self.tasks[folder].config.get("rerun") is None and folder not in self.failed:
+        if folder in self.tasks and not self.tasks[folder].again and folder not in self.failed:
             state = "missing"
         else:
             state = "failed" if folder in self.failed else "stale" if folder in self.stale else "done"
         return "running" if state != "done" and store.held(folder) else state
+
+    def replaced(self) -> dict[str, str]:
+        """What a single job makes anew, inputs included: the stamps of the tasks and of whatever failed, by identity."""
+        return _stamps([*self.tasks, *self.failed])
 
     def kept(self) -> dict[Path, str]:
         """The failures that are not tried again."""
         return {folder: reason for folder, reason in self.failed.items() if folder not in self.tasks}
 
 
-def _failure(folder: Path) -> str | None:
-    results = (run.result() or {} for run in (Folder(folder), beside(folder)))
-    return next((str(result.get("error", "")) for result in results if result.get("status") == "failed"), None)
+def _listed(cell: Cell, config: Config) -> bool:
+    listed = config.get("rerun")
+    return isinstance(listed, list) and cell.identity in listed
+
+
+def _stamps(folders: Iterable[Path]) -> dict[str, str]:
+    """What is replaced: the stamps of runs, by identity; those that never ended have none."""
+    stamps = {identity_of(folder): renewal.stamp(folder) for folder in folders}
+    return {identity: stamp for identity, stamp in stamps.items() if stamp is not None}
 
 
 def _keeping_images(config: Config) -> Config:

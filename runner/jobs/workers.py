@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from runner.core import stopping
+from runner.core.errors import reason
 from runner.core.identity import Config
 from runner.core.progress import QUIET, Advance
 from runner.core.secrets import hidden
@@ -149,5 +150,5 @@ def _work(config: Config) -> str | None:
         with stopping.listening():
             run_job(config)
     except Exception as error:
-        return hidden(f"{type(error).__name__}: {error}").splitlines()[0]
+        return hidden(reason(error))
     return None

@@ -1,0 +1,147 @@
+"""What a plan has settled is settled: a task that starts twice, or beside another sweep, does nothing again."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.core.errors import FailedEarlierError
+from runner.core.identity import Config, source_of
+from runner.core.renewal import stamp
+from runner.core.store import Folder
+from runner.jobs import attack, run_job, train
+from runner.jobs.cells import attack_cell, evaluate_cell, train_cell
+from runner.jobs.inputs import inputs
+from runner.jobs.plan import Plan, Task
+
+SIZES = ("examples=4", "attack.steps=1", "epsilon.stop=0.2", "training.epochs=1", "metrics=[topk_intersection]")
+RERUNS = ("failed", "all")
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A word for each training and each attack that is begun; the training of seed 1 fails."""
+    words, trained, searched = list[str](), train._train, attack._search
+
+    def training(config: Config, *rest: Any) -> Any:
+        words.append(f"train {config['seed']}")
+        if config["seed"] == 1:
+            raise ValueError("seed 1 is unlucky")
+        return trained(config, *rest)
+
+    def searching(setup: Any, *rest: Any) -> Any:
+        words.append(f"{setup.config['attack']['name']} {setup.config['seed']}")
+        return searched(setup, *rest)
+
+    monkeypatch.setattr(train, "_train", training)
+    monkeypatch.setattr(attack, "_search", searching)
+    return words
+
+
+def tasks(config: Config, rerun: Any = None) -> list[Task]:
+    return list(Plan.of([({**config, "rerun": rerun}, [])]).tasks.values())
+
+
+def test_a_task_that_starts_twice_makes_a_finished_run_again_once(compose, begun) -> None:
+    config = compose(*SIZES)
+    run_job(config)
+    begun.clear()
+    planned = tasks(config, "all")
+    for task in (*planned, *planned):
+        run_job(task.config)
+    assert begun == ["train 0", "topk 0"]
+    assert stamp(attack_cell(config).folder) != planned[1].config["rerun"][planned[1].cell.identity]
+
+
+def test_a_task_that_starts_twice_fails_once(compose, begun) -> None:
+    (task, _) = tasks(compose(*SIZES, "seed=1"))
+    with pytest.raises(ValueError, match="unlucky"):
+        run_job(task.config)
+    with pytest.raises(FailedEarlierError, match=r"^ValueError: seed 1 is unlucky$"):
+        run_job(task.config)
+    assert begun == ["train 1"]
+    assert tasks(compose(*SIZES, "seed=1")) == []
+
+
+@pytest.mark.parametrize("rerun", RERUNS)
+def test_what_failed_is_tried_again_once_when_told_to(compose, begun, rerun: str) -> None:
+    config = compose(*SIZES, "seed=1")
+    (task, _) = tasks(config)
+    with pytest.raises(ValueError, match="unlucky"):
+        run_job(task.config)
+    (again, _) = tasks(config, rerun)
+    for error in (ValueError, FailedEarlierError):
+        with pytest.raises(error, match="unlucky"):
+            run_job(again.config)
+    assert begun == ["train 1"] * 2
+
+
+def test_the_evaluation_of_a_sweep_leaves_its_failed_seeds_alone(compose, begun) -> None:
+    config = compose(*SIZES, "job=evaluate", "seeds=[0,1]")
+    for task in tasks(config):
+        unlucky = task.cell.columns.get("seed") == 1
+        if unlucky and task.cell.job == "attack":
+            continue  # as the launchers do: its input failed
+        with pytest.raises(ValueError, match="unlucky") if unlucky else nullcontext():
+            run_job(task.config)
+    assert begun == ["train 0", "topk 0", "train 1"]
+    result = Folder(evaluate_cell(config).folder).finished()
+    assert result is not None
+    assert result["failed_seeds"] == {"1": "ValueError: seed 1 is unlucky"}
+
+
+@pytest.mark.parametrize("rerun", [None, *RERUNS])
+def test_an_evaluation_by_itself_tries_them_once(compose, begun, rerun: str | None) -> None:
+    config = compose(*SIZES, "job=evaluate", "seeds=[0,1]")
+    run_job(config)
+    begun.clear()
+    run_job({**config, "rerun": rerun})
+    made = ["train 0", "topk 0", "train 1"] if rerun == "all" else ["train 1"]
+    assert begun == made
+
+
+def test_the_source_of_several_seeds_is_made_again_once(compose, begun) -> None:
+    config = compose(
+        *("job=evaluate", "attack=transfer_attribution", "seeds=[2,3]", "+attack.source.seed=0", *SIZES[2:]),
+        *("attack.source.attack.steps=1", "examples=4"),
+    )
+    source = source_of({**config, "seed": 2})
+    assert source is not None
+    run_job(config)
+    names = [config["attack"]["name"], source["attack"]["name"]]
+    made = sorted([*(f"train {seed}" for seed in (0, 2, 3)), f"{names[1]} 0", f"{names[0]} 2", f"{names[0]} 3"])
+    assert sorted(begun) == made
+    begun.clear()
+    run_job({**config, "rerun": "all"})
+    assert sorted(begun) == made
+
+
+def test_runs_are_made_again_by_their_identity_in_a_sweep_too(compose, begun) -> None:
+    config = compose(*SIZES)
+    run_job(config)
+    begun.clear()
+    model, attacked = train_cell(config), attack_cell(config)
+    assert tasks(config, [model.identity]) == [], "an attack that stays needs no model"
+    assert [task.cell for task in tasks(config, [attacked.identity])] == [attacked]
+    for task in tasks(config, [attacked.identity, model.identity]):
+        run_job(task.config)
+    assert begun == ["train 0", "topk 0"]
+
+
+def test_a_second_sweep_takes_the_failure_that_it_waited_for(compose, begun, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = inputs("attack", compose(*SIZES, "seed=1"))[0]
+    (first,), (second,) = tasks(config), tasks(config)
+    settle, waited = train.do_once.__globals__["renewal"].settle, list[Path]()
+
+    def meanwhile(path: Path) -> None:
+        if not waited:
+            waited.append(path)
+            Folder(path).record("failed", {"error": "ValueError: seed 1 is unlucky"})
+        settle(path)
+
+    monkeypatch.setattr("runner.core.renewal.settle", meanwhile)
+    with pytest.raises(FailedEarlierError, match="unlucky"):
+        run_job(second.config)
+    assert begun == []
+    assert first.cell.folder == second.cell.folder == waited[0]
