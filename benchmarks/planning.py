@@ -53,8 +53,8 @@ def fill(arguments: list[str]) -> None:
     """Plan, and write the result of every run that is missing, inputs first."""
     from runner.core.store import Folder
     from runner.jobs import sweep
-    from runner.jobs.cells import seals
     from runner.jobs.fingerprint import code_of
+    from runner.jobs.once import seals
 
     def finish(plan: Any, processes: int) -> int:
         for task in plan.tasks.values():

@@ -12,7 +12,7 @@ from pathlib import Path
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.core.errors import ConfigError, StoreError, one_line
+from runner.core.errors import ConfigError, StoreError, of_the_disk, one_line
 from runner.core.secrets import hiding_excepthook
 from runner.core.stopping import StopRequested
 
@@ -46,6 +46,10 @@ def main(run: Callable[[], None]) -> int:
         if shown or "Config group override" not in str(error):  # Hydra's own, for `group=null`
             raise
         return _say(f"error: {one_line(error)}: a group needs one of its options", 1)
+    except OSError as error:
+        if shown or not of_the_disk(error):
+            raise
+        return _say(f"error: {error}: once that is mended, the same command resumes where it stopped", 1)
     except Exception:
         sys.excepthook = hiding_excepthook  # now, because W&B has put its own there meanwhile
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 from hydra.errors import HydraException
@@ -23,6 +24,15 @@ class ConfigError(ValueError):
 
 class StoreError(RuntimeError):
     """The store holds something that cannot be used (a newer version, a torn or foreign file)."""
+
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""Errors of a disk that is full, whose quota is used up, or that may not be written to."""
+
+
+def of_the_disk(error: BaseException) -> bool:
+    """Whether the store's disk is to blame: then no run has failed, and once that is mended all go on where they were."""
+    return isinstance(error, OSError) and error.errno in DISK
 
 
 class FailedEarlierError(RuntimeError):

@@ -55,5 +55,7 @@ def resume_with(code: Mapping[str, str], folder: Folder) -> None:
     begun = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
     if begun is not None and begun != code:
         log.warning("%s begins anew: the code that it was begun with has changed", folder.path.name)
-        shutil.rmtree(folder.scratch)
+        for state in folder.scratch.iterdir():
+            if state != file:  # that goes last: a kill in between must not leave old state without it
+                state.unlink()
     write_json(file, code)

@@ -6,6 +6,7 @@ import logging
 import pickle
 import warnings
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ log = logging.getLogger(__name__)
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write what a run resumes from, in one step."""
+    content = BytesIO()
+    torch.save({**state, VERSION_KEY: VERSION}, content)
     with replacing(path) as beside:
-        torch.save({**state, VERSION_KEY: VERSION}, beside)
+        beside.write_bytes(content.getbuffer())  # by us: of a full disk torch says only that it failed
 
 
 def read_state(path: Path) -> dict[str, Any] | None:

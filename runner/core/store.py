@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
@@ -40,14 +41,20 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; on success it is flushed to disk and takes the place of `path` in one step."""
+    """A path beside `path` to write to; on success it is flushed to disk and takes the place of `path` in one step.
+
+    The path is nobody else's: numbers of processes are not, where containers or nodes share a disk.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.{uuid4().hex[:12]}.tmp")
     try:
         yield beside
         with open(beside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk is told without it
+        raise
     finally:
         beside.unlink(missing_ok=True)
 
@@ -144,11 +151,13 @@ class Folder:
         return result if result is not None and result.get("status") == "ok" else None
 
     def record(self, status: str, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Write `result.json`: the last act of a run. What it would resume from goes only after that."""
+        """Write `result.json`: the last act of a run. What it would resume from, or has not written whole, goes after that."""
         result = {"status": status, VERSION_KEY: VERSION, **content}
         write_json(self.path / "result.json", result)
         if status == "ok":
             shutil.rmtree(self.scratch, ignore_errors=True)
+            for torn in self.path.glob(".*.tmp"):  # an earlier process died while it wrote it
+                torn.unlink(missing_ok=True)
         return result
 
 
@@ -191,7 +200,7 @@ def held(path: Path) -> bool:
             return False
     except Timeout:
         return True
-    except PermissionError:
+    except OSError:
         return False
 
 

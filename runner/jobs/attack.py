@@ -18,9 +18,10 @@ from runner.core.progress import Advance, progress
 from runner.core.store import Folder
 from runner.core.types import Reviewing
 from runner.jobs import checks, parts, source, train
-from runner.jobs.cells import attack_cell, do_once
+from runner.jobs.cells import attack_cell
 from runner.jobs.chunk import NOTE, Chunk
 from runner.jobs.gallery import draw_gallery, write_gallery
+from runner.jobs.once import do_once
 from runner.jobs.setup import Setup
 from runner.tracking import Tracker
 

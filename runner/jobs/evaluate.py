@@ -12,11 +12,12 @@ import pandas as pd
 
 from runner import stats
 from runner.core import store
-from runner.core.errors import ConfigError
+from runner.core.errors import ConfigError, of_the_disk
 from runner.core.identity import Config
 from runner.core.store import Folder
 from runner.jobs import attack, checks, parts
-from runner.jobs.cells import attack_cell, do_once, evaluate_cell
+from runner.jobs.cells import attack_cell, evaluate_cell
+from runner.jobs.once import do_once
 from runner.jobs.report import write_report
 from runner.report import claims
 from runner.tracking import Tracker
@@ -100,6 +101,8 @@ def _attack_seeds(config: Config) -> tuple[dict[int, dict[str, Any]], list[dict[
         except ConfigError:
             raise
         except Exception as error:
+            if of_the_disk(error):
+                raise
             log.exception("seed %s failed", seed)
             failed.append(Folder(attack_cell(seeded).folder).result() or {"seed": seed, "error": str(error)})
             if len(failed) == len(config["seeds"]):

@@ -16,25 +16,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """The groups whose plug-ins a job uses itself. Those of its inputs count as its inputs do: by their own fingerprint."""
 
 UNCOUNTED = frozenset(
-    {
-        *(
-            "runner.core.board",
-            "runner.core.cli",
-            "runner.core.errors",
-            "runner.core.identity",
-            "runner.core.kinds",
-            "runner.core.modules",
-        ),
-        *(
-            "runner.core.progress",
-            "runner.core.provenance",
-            "runner.core.renewal",
-            "runner.core.secrets",
-            "runner.core.stopping",
-        ),
-        *("runner.jobs", "runner.jobs.cells", "runner.jobs.checks", "runner.jobs.fingerprint", "runner.jobs.gallery"),
-        *("runner.jobs.inputs", "runner.jobs.report", "runner.report.*", "runner.tracking", "runner.tracking_settings"),
-    }
+    [f"runner.core.{name}" for name in ("board", "cli", "errors", "identity", "kinds", "modules")]
+    + [f"runner.core.{name}" for name in ("progress", "provenance", "renewal", "secrets", "stopping")]
+    + [f"runner.jobs.{name}" for name in ("cells", "checks", "fingerprint", "gallery", "inputs", "once", "report")]
+    + ["runner.jobs", "runner.report.*", "runner.tracking", "runner.tracking_settings"]
 )
 """What no number depends on, though the jobs import it: messages, refusals, names, logs, pictures, pages."""
 

@@ -32,7 +32,10 @@ class SweepFailedError(HydraException):
 
 
 def finish(plan: Plan, failures: Mapping[Path, str]) -> None:
-    """Show what failed, now or before, then report on what is there. Errors: `SweepFailedError` when a cell failed."""
+    """Show what failed, now or before, then report on what is there.
+
+    Errors: `SweepFailedError` when a cell failed; else `OSError` when the report cannot be written.
+    """
     from runner.jobs.report import report_on
 
     config, console = plan.cells[0][0], Console(stderr=True)
@@ -43,8 +46,13 @@ def finish(plan: Plan, failures: Mapping[Path, str]) -> None:
     folders = [cell.folder for cell in plan.runs if cell is not None and cell.job != "train"]
     lost = [cell for cell in _runs(plan) if cell.folder in failures and Folder(cell.folder).result() is None]
     failed = [{"job": cell.job, **cell.columns, "error": failures[cell.folder]} for cell in lost]
-    if folders:
-        report_on(folders, Path(config["outputs"]), name, failed)
+    try:
+        if folders:
+            report_on(folders, Path(config["outputs"]), name, failed)
+    except OSError as error:
+        if not failures:
+            raise
+        console.print(f"no report: {error}", markup=False, highlight=False, soft_wrap=True)
     if failures:
         total = len(plan.tasks.keys() | failures.keys())
         raise SweepFailedError(f"{len(failures)} of {total} runs failed; to try them again: {again('failed')}")

@@ -18,8 +18,9 @@ from runner.core.store import Folder
 from runner.core.types import Defense
 from runner.datasets.base import Examples
 from runner.jobs import checks, parts
-from runner.jobs.cells import do_once, finished, train_cell
+from runner.jobs.cells import finished, train_cell
 from runner.jobs.loop import Loop, accuracy
+from runner.jobs.once import do_once
 from runner.models.weights import load_weights
 from runner.tracking import Tracker
 

@@ -19,9 +19,11 @@ from runner.core.progress import QUIET, Advance
 from runner.core.secrets import hidden
 from runner.jobs import run_job
 from runner.jobs.live import overview
+from runner.jobs.once import record_death
 from runner.jobs.plan import Plan, Task
 
 MAX_TRIES = 2
+log = logging.getLogger(__name__)
 
 
 def run_local(plan: Plan, processes: int) -> dict[Path, str]:
@@ -111,6 +113,7 @@ def _settle(
         waiting[path].tries += 1
         if waiting[path].tries < MAX_TRIES:
             return True
+        _note_death(waiting[path], reason)
     except stopping.StopRequested as stop:
         reason = str(stop)
         waiting[path].tries += 1
@@ -123,15 +126,25 @@ def _settle(
     return died
 
 
+def _note_death(task: Task, why: str) -> None:
+    """Have the folder of a run that killed its process say so: an evaluation must not try it again, nor the next sweep."""
+    try:
+        record_death(task.cell, why)
+    except OSError as error:
+        log.warning("%s: %s, and it cannot be written down: %s", task.cell.folder.name, why, error)
+
+
 def _pool(processes: int, threads: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_worker, initargs=(threads,))
+    return ProcessPoolExecutor(
+        processes, mp_context=context, initializer=_begin_worker, initargs=(threads, os.getpid())
+    )
 
 
-def _begin_worker(threads: int) -> None:
+def _begin_worker(threads: int, parent: int) -> None:
     os.environ[QUIET] = "1"
     logging.getLogger().setLevel(logging.INFO)
-    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     import torch
 
     torch.set_num_threads(threads)

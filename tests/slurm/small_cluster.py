@@ -22,6 +22,7 @@ from runner.jobs import attack, resolved, run_job
 from runner.jobs.cells import attack_cell, train_cell
 
 HERE = Path(__file__).resolve().parent
+TESTS = HERE.parent
 PATIENCE = 180.0
 """Seconds until a test gives up on something that takes a few; the machine may have much else to do."""
 
@@ -29,7 +30,7 @@ CELL = (
     *("job=attack", "dataset=digits", "model=mlp", "model.widths=[16]", "tracking=none", "threads=1"),
     *("dataset.train_size=200", "dataset.test_size=60", "training.epochs=1", "metrics=[topk_intersection]"),
     *("examples=4", "attack=counted", "attack.chunk=2", "epsilon.stop=0.4", "epsilon.step=0.2", "sweep=tiny"),
-    f"hydra.searchpath=[file://{HERE / 'conf'}]",
+    f"hydra.searchpath=[file://{TESTS / 'counting_conf'}]",
 )
 LAUNCHER = ("hydra/launcher=slurm", "hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1")
 
@@ -50,7 +51,7 @@ class Cluster:
 
     def environment(self, **more: str) -> dict[str, str]:
         """Of a user of this cluster, who has the project and the attack of these tests on the path."""
-        path = ":".join(map(str, (ROOT, ROOT / "runner" / "plugins", HERE)))
+        path = ":".join(map(str, (ROOT, ROOT / "runner" / "plugins", TESTS)))
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "HYDRA_"))}
         return {**kept, "SLURM_CONF": str(self.root / "slurm.conf"), "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
 
@@ -139,7 +140,7 @@ class Sweep:
         ]
         environment = self.cluster.environment(COUNTED=str(self.folder / "counted"), COLUMNS="250")
         if script != ROOT / "run.py":
-            parts = (script.parent, script.parent / "runner" / "plugins", HERE)
+            parts = (script.parent, script.parent / "runner" / "plugins", TESTS)
             environment["PYTHONPATH"] = ":".join(map(str, parts))
         with open(self.folder / "log", "ab") as log:
             self.begun.append(

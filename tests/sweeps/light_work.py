@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-def begin(threads: int) -> None:
+def begin(threads: int, parent: int) -> None:
     """Nothing to set up."""
 
 

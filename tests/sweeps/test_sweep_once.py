@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from runner.core import renewal
 from runner.core.errors import FailedEarlierError
 from runner.core.identity import Config, source_of
 from runner.core.renewal import stamp
@@ -132,7 +133,7 @@ def test_runs_are_made_again_by_their_identity_in_a_sweep_too(compose, begun) ->
 def test_a_second_sweep_takes_the_failure_that_it_waited_for(compose, begun, monkeypatch: pytest.MonkeyPatch) -> None:
     config = inputs("attack", compose(*SIZES, "seed=1"))[0]
     (first,), (second,) = tasks(config), tasks(config)
-    settle, waited = train.do_once.__globals__["renewal"].settle, list[Path]()
+    settle, waited = renewal.settle, list[Path]()
 
     def meanwhile(path: Path) -> None:
         if not waited:
@@ -140,7 +141,7 @@ def test_a_second_sweep_takes_the_failure_that_it_waited_for(compose, begun, mon
             Folder(path).record("failed", {"error": "ValueError: seed 1 is unlucky"})
         settle(path)
 
-    monkeypatch.setattr("runner.core.renewal.settle", meanwhile)
+    monkeypatch.setattr(renewal, "settle", meanwhile)
     with pytest.raises(FailedEarlierError, match="unlucky"):
         run_job(second.config)
     assert begun == []

@@ -1,5 +1,6 @@
 """What becomes of a sweep's tasks when workers die or fail; no model is trained here."""
 
+import json
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -61,13 +62,17 @@ def test_a_killed_worker_is_tried_once_more(run) -> None:
     assert begun.count("after") == 1
 
 
-def test_what_kills_its_worker_twice_fails_alone(run) -> None:
+def test_what_kills_its_worker_twice_fails_alone(run, tmp_path: Path) -> None:
     good = {f"good{number}": {"seconds": 1.0 if number == 0 else 0} for number in range(6)}
     tasks = {"deadly": {"deaths": 9, "beside": "good0"}, **good, "other": {"deaths": 9}}
     failures, begun = run(2, **tasks)
     reason = "its process died (out of memory, or killed)"
     assert failures == {"deadly": reason, "other": reason}
     assert begun.count("deadly") == begun.count("other") == 2
+    results = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("*/result.json")}
+    assert {name: (result["status"], result["error"]) for name, result in results.items()} == dict.fromkeys(
+        ("deadly", "other"), ("failed", reason)
+    ), "what needs them must not try them once more"
     assert set(good) <= set(begun)
 
 

@@ -1,8 +1,10 @@
 """A basic sweeper with zipped axes: lists of mappings that vary together, beside the usual product of `params`."""
 
+import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -31,12 +33,18 @@ class ZippedSweeper(BasicSweeper):
         self.zipped, self.skip_if = zipped or {}, skip_if  # our launchers skip: a condition is about a composed config
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Refuse a name or a folder that cannot be written, then launch."""
+        """Refuse a name or a folder that cannot be made, then launch. A dry run leaves the store as it is."""
         from runner.jobs.checks import check_sweep
 
         assert self.config is not None
         check_sweep(self.config.sweep, self.config.outputs)
-        return super().sweep(arguments)
+        with TemporaryDirectory(prefix="runner-") as elsewhere:
+            if self.config.hydra.launcher.get("dry_run"):
+                self.config = copy.deepcopy(self.config)
+                self.config.hydra.sweep.dir = (
+                    elsewhere  # Hydra writes its multirun.yaml there; the launcher has its own config
+                )
+            return super().sweep(arguments)
 
     def split_arguments(  # type: ignore[override]
         self, overrides: list[Override], max_batch_size: int | None
