@@ -151,14 +151,19 @@ class Folder:
         return result if result is not None and result.get("status") == "ok" else None
 
     def record(self, status: str, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Write `result.json`: the last act of a run. What it would resume from, or has not written whole, goes after that."""
+        """Write `result.json`: the last act of a run. What it would resume from goes only after that."""
         result = {"status": status, VERSION_KEY: VERSION, **content}
         write_json(self.path / "result.json", result)
         if status == "ok":
-            shutil.rmtree(self.scratch, ignore_errors=True)
-            for torn in self.path.glob(".*.tmp"):  # an earlier process died while it wrote it
-                torn.unlink(missing_ok=True)
+            self.tidy()
         return result
+
+    def tidy(self) -> None:
+        """Remove what a finished run has left: its state, and files that a process did not live to write whole."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        for torn in self.path.rglob(".*.tmp"):
+            with suppress(OSError):
+                torn.unlink()
 
 
 @contextmanager

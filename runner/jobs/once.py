@@ -39,6 +39,7 @@ def do_once(cell: Cell, config: Config, ready: Callable[[], object], work: Work)
     """
     if (known := _standing(cell, config)) is not None:
         log.info("%s is finished: %s", cell.job, cell.folder)
+        Folder(cell.folder).tidy()  # it may have been killed after its last write
         return known
     ready()
     code = code_of(cell.job, config)
@@ -64,6 +65,8 @@ def _standing(cell: Cell, config: Config) -> dict[str, Any] | None:
     somebody who did that work (a task that starts twice, two sweeps at once) and takes what that came to, good or bad.
     """
     planned = config.get("rerun")
+    if renewal.beside(cell.folder).finished():
+        return None  # whole, and not in its place yet: for the holder of the lock
     if planned is None:
         return finished(cell, config)
     if renewal.stamp(cell.folder) == planned.get(cell.identity):

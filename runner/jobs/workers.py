@@ -41,19 +41,24 @@ def run_local(plan: Plan, processes: int) -> dict[Path, str]:
     with stopping.listening(), overview(len(waiting)) as advance:
         while waiting:
             with _pool(min(processes, len(waiting)), threads) as pool:
-                _drain(pool, processes, waiting, failures, advance)
+                whole = False
+                try:
+                    whole = _drain(pool, processes, waiting, failures, advance)
+                finally:
+                    if not whole:
+                        _end_workers()
     return failures
 
 
 def _drain(
     pool: ProcessPoolExecutor, processes: int, waiting: dict[Path, Task], failures: dict[Path, str], advance: Advance
-) -> None:
-    """Feed ready tasks to the pool until all are done, or until a worker's death breaks the pool."""
+) -> bool:
+    """Feed ready tasks to the pool until all are done, or until a worker's death breaks it. Returns whether it is whole."""
     running: dict[Future[str | None], Path] = {}
     while waiting or running:
         _skip_hopeless(waiting, failures, advance)
         if not _submit_ready(pool, processes, waiting, running) and not running:
-            return
+            return False
         done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
         if stopping.requested():
             _stop(running)
@@ -64,7 +69,8 @@ def _drain(
         if broken:
             for future, path in running.items():
                 _settle(future, path, waiting, failures, advance)
-            return
+            return False
+    return True
 
 
 def _stop(running: Iterable[Future[str | None]]) -> None:
@@ -73,6 +79,17 @@ def _stop(running: Iterable[Future[str | None]]) -> None:
         process.terminate()
     wait(running)
     stopping.check()
+
+
+def _end_workers() -> None:
+    """Tell the workers of a pool to stop until they have.
+
+    Once is not enough: a worker that had all but done its task forgets what it was told, and waits for the next task for ever.
+    """
+    while workers := multiprocessing.active_children():
+        for process in workers:
+            process.terminate()
+        time.sleep(0.1)
 
 
 def _submit_ready(

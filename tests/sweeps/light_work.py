@@ -2,9 +2,13 @@
 
 import os
 import signal
+import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+
+from runner.core import stopping
 
 
 def begin(threads: int, parent: int) -> None:
@@ -21,5 +25,8 @@ def work(config: dict[str, Any]) -> str | None:
         time.sleep(0.01)
     if tries <= config.get("deaths", 0):
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(config.get("seconds", 0))
+    if "dies_idle" in config:
+        threading.Timer(config["dies_idle"], os.kill, (os.getpid(), signal.SIGKILL)).start()
+    with stopping.listening() if config.get("deaf") else nullcontext():  # no check: what it is told is forgotten
+        time.sleep(config.get("seconds", 0))
     return config.get("error")

@@ -62,6 +62,14 @@ def test_a_killed_worker_is_tried_once_more(run) -> None:
     assert begun.count("after") == 1
 
 
+@pytest.mark.timeout(60)
+def test_a_worker_that_forgets_that_it_was_told_to_stop_is_told_again(run) -> None:
+    deaf = {"deaf": True, "seconds": 1.5, "beside": "brief"}
+    failures, begun = run(2, deaf=deaf, brief={"dies_idle": 0.5, "beside": "deaf"})
+    assert failures == {}, "though who dies while it waits for a task keeps the lock of the queue"
+    assert sorted(begun) == ["brief", "deaf", "deaf"]
+
+
 def test_what_kills_its_worker_twice_fails_alone(run, tmp_path: Path) -> None:
     good = {f"good{number}": {"seconds": 1.0 if number == 0 else 0} for number in range(6)}
     tasks = {"deadly": {"deaths": 9, "beside": "good0"}, **good, "other": {"deaths": 9}}

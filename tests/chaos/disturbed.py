@@ -1,0 +1,412 @@
+"""A sweep of tiny cells on a small disk of its own, what is done to it while it runs, and what must hold afterwards."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from composing import ROOT
+from safetensors import safe_open
+
+from runner.core.state import load_plain
+from runner.core.store import Folder
+
+TESTS = Path(__file__).resolve().parents[1]
+PATIENCE = 240.0
+"""Seconds until a test gives up on a sweep that takes 15; the machine may have much else to do."""
+
+SWEEP = (
+    *("job=evaluate", "seeds=[0,1]", "attack_seed=0,1", "sweep=tiny", "hydra.launcher.processes=2"),
+    *("dataset=digits", "model=mlp", "model.widths=[16]", "tracking=none", "threads=1", "dataset.train_size=200"),
+    *("dataset.test_size=60", "defense=counted", "training.epochs=2", "attack=counted", "attack.chunk=2"),
+    *("attack.pause=0.1", "examples=4", "epsilon.stop=0.4", "epsilon.step=0.2", "metrics=[topk_intersection]"),
+    f"hydra.searchpath=[file://{TESTS / 'counting_conf'}]",
+)
+RUNS = 8
+"""Two trainings, four attacks, two evaluations."""
+
+STEP = 4
+"""Notes of the longest step: the batches of an epoch; the search of an attack is one note."""
+
+WHOLE = "64m"
+
+
+@dataclass
+class Disturbed:
+    """A sweep, and what it has left so far."""
+
+    folder: Path
+    """What the test keeps; the store is on a disk of its own inside."""
+    rerun: str = "failed"
+    kept: dict[Path, dict[str, tuple[int, int, int]]] = field(default_factory=dict)
+    """The files of each run that was seen finished."""
+    begun: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def disk(self) -> Path:
+        """Where the store's disk is mounted."""
+        return self.folder / "disk"
+
+    @property
+    def outputs(self) -> Path:
+        """The store."""
+        return self.disk / "outputs"
+
+    @contextmanager
+    def mounted(self) -> Iterator["Disturbed"]:
+        """With its disk; at the end no process and no mount is left."""
+        self.disk.mkdir(parents=True)
+        call("mount", "-t", "tmpfs", "-o", f"size={WHOLE}", "tmpfs", self.disk)
+        try:
+            yield self
+        finally:
+            for process in self.processes():
+                os.kill(process, signal.SIGKILL)
+            for process in self.begun:
+                process.wait()
+            while os.path.ismount(self.disk):
+                call("umount", self.disk)
+
+    def begin(self, *more: str, **environment: str) -> subprocess.Popen[bytes]:
+        """The sweep's command in a process group of its own; what it says is in `log`."""
+        path = ":".join(map(str, (ROOT, ROOT / "runner" / "plugins", TESTS)))
+        own = {"PYTHONPATH": path, "COUNTED": str(self.folder / "counted"), "COLUMNS": "300", "OMP_NUM_THREADS": "1"}
+        line = [
+            sys.executable,
+            str(ROOT / "run.py"),
+            "-m",
+            *SWEEP,
+            f"outputs={self.outputs}",
+            f"rerun={self.rerun}",
+            *more,
+        ]
+        with open(self.folder / "log", "ab") as log:
+            self.begun.append(
+                subprocess.Popen(
+                    line, env={**os.environ, **own, **environment}, stdout=log, stderr=log, start_new_session=True
+                )
+            )
+        return self.begun[-1]
+
+    def end(self, process: subprocess.Popen[bytes]) -> int:
+        """The exit code of a command; none of its processes is left."""
+        code = process.wait(PATIENCE)
+        until(lambda: not self.processes(), "the workers have noticed that the sweep is gone")
+        return code
+
+    @property
+    def log(self) -> str:
+        """All that the commands have said."""
+        return (self.folder / "log").read_text()
+
+    @property
+    def notes(self) -> list[str]:
+        """One line for each batch and each search that was done."""
+        file = self.folder / "counted"
+        return file.read_text().splitlines() if file.is_file() else []
+
+    def processes(self, words: str = "") -> list[int]:
+        """Living processes of this sweep whose command line has these words."""
+        mark, found = f"COUNTED={self.folder / 'counted'}".encode(), []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                own = mark in (entry / "environ").read_bytes().split(b"\0")
+                if own and words.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:  # it has ended
+                continue
+        return sorted(found)
+
+    def workers(self) -> list[int]:
+        """The processes that do the runs."""
+        return self.processes("spawn_main")
+
+    def sized(self, size: str) -> None:
+        """Change what fits on the disk."""
+        call("mount", "-o", f"remount,size={size}", self.disk)
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """The disk may not be written to, whatever is open on it: another mount of it hides it. To be left once all have ended."""
+        hidden = self.folder / "read-only"
+        hidden.mkdir(exist_ok=True)
+        call("mount", "--bind", self.disk, hidden)
+        call("mount", "-o", "remount,bind,ro", hidden)
+        call("mount", "--bind", hidden, self.disk)
+        try:
+            yield
+        finally:
+            call("umount", self.disk)
+            call("umount", hidden)
+
+    def runs(self) -> list[Path]:
+        """Folders of runs, those that are made again included."""
+        kinds = [self.outputs / kind for kind in ("models", "attacks", "evaluations")]
+        return sorted(path for kind in kinds for path in (*kind.glob("[!.]*"), *kind.glob(".again/*")))
+
+    def check(self, expected: Path) -> None:
+        """Every file is whole, whatever finished is as in an undisturbed store, and stays as it was when it did."""
+        for path in self.outputs.rglob("*"):
+            if path.is_file() and not path.name.endswith(".tmp"):
+                READERS.get(path.suffix, Path.read_bytes)(path)
+        for path in self.runs():
+            if Folder(path).finished() is None:
+                continue
+            same_numbers(path, expected / path.parent.name.replace(".again", path.parent.parent.name) / path.name)
+            found = {file.name: facts(file) for file in path.iterdir() if file.is_file()}
+            if self.rerun != "all":
+                assert self.kept.setdefault(path, found) == found, f"{path} has finished twice"
+        if self.rerun == "all":
+            lost = [path.name for path in (expected.glob("[!.]*/[!.]*-*")) if not self._stands(path, expected)]
+            assert lost == [], "an old result stays until the new one is whole"
+
+    def _stands(self, path: Path, expected: Path) -> bool:
+        own = self.outputs / path.relative_to(expected)
+        return any(Folder(place).finished() for place in (own, own.parent / ".again" / own.name))
+
+    def finish(self, expected: Path, lost: int) -> None:
+        """The command once more, undisturbed: it does what is missing, and no more than `lost` notes were made twice.
+
+        A command that makes all again makes each note once more.
+        """
+        times = len(self.begun) if self.rerun == "all" else 1
+        self.rerun = "failed"
+        assert self.end(self.begin()) == 0, self.log
+        self.check(expected)
+        wanted = (expected.parent / "counted").read_text().splitlines()
+        notes = self.notes
+        assert set(notes) == set(wanted)
+        assert len(notes) - times * len(wanted) <= lost
+        results = [Folder(path).finished() for path in self.runs() if path.parent.name != ".again"]
+        assert len(results) == RUNS
+        assert all(results)
+        left = [
+            path.name
+            for path in self.outputs.rglob("*.tmp")
+            if "reports" not in path.parts and ".again" not in path.parts
+        ]
+        assert left == []
+
+
+def undisturbed(folder: Path) -> Path:
+    """The store of such a sweep to which nothing happened."""
+    one = Disturbed(folder)
+    with one.mounted():
+        assert one.end(one.begin()) == 0, one.log
+        one.check(one.outputs)
+        assert len(one.notes) == len(set(one.notes)) > 0
+        shutil.copytree(one.outputs, folder / "outputs")
+    return folder / "outputs"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When something happens: some seconds after the command began, a note was made or a file was there."""
+
+    seconds: float
+    notes: int = 0
+    file: str = ""
+
+    @classmethod
+    def drawn(cls, draw: random.Random) -> "Moment":
+        """At any time of a run of about 15 seconds."""
+        kind = draw.choice(("start", "note", "note", "file", "file"))
+        if kind == "start":
+            return cls(draw.uniform(0, 6))
+        if kind == "note":
+            return cls(draw.uniform(0, 0.2), notes=draw.randint(1, 31))
+        names = (
+            "model.safetensors",
+            "plan.json",
+            "rows.parquet",
+            "gallery.safetensors",
+            "summary.parquet",
+            "index.html",
+        )
+        return cls(draw.uniform(0, 0.2), file=draw.choice(names))
+
+    def wait(self, sweep: Disturbed, process: subprocess.Popen[bytes]) -> None:
+        """Until then, or until the command has ended."""
+        before, files = len(sweep.notes), set(sweep.outputs.rglob(self.file or "no file"))
+        while process.poll() is None:
+            new_file = self.file and set(sweep.outputs.rglob(self.file)) - files
+            if len(sweep.notes) >= before + self.notes and (new_file or not self.file):
+                break
+            time.sleep(0.01)
+        time.sleep(self.seconds)
+
+
+Disturbance = Callable[[Disturbed, random.Random], int]
+"""Runs the command and does something to it; returns how many notes may have been lost by that."""
+
+
+def kill_the_sweep(sweep: Disturbed, draw: random.Random) -> int:
+    """kill -9 of its main process: the workers go by themselves."""
+    return _killed(sweep, draw, lambda process: os.kill(process.pid, signal.SIGKILL))
+
+
+def kill_all(sweep: Disturbed, draw: random.Random) -> int:
+    """kill -9 of all its processes at once, as at the end of a machine."""
+    return _killed(sweep, draw, lambda process: os.killpg(process.pid, signal.SIGKILL))
+
+
+def _killed(sweep: Disturbed, draw: random.Random, kill: Callable[[subprocess.Popen[bytes]], None]) -> int:
+    process = sweep.begin()
+    Moment.drawn(draw).wait(sweep, process)
+    if process.poll() is None:
+        kill(process)
+    assert sweep.end(process) in (-signal.SIGKILL, 0), sweep.log
+    return 2 * STEP
+
+
+def kill_a_worker(sweep: Disturbed, draw: random.Random) -> int:
+    """kill -9 of one worker: the sweep goes on and tries its run once more."""
+    return _worker(sweep, draw, signal.SIGKILL, STEP)
+
+
+def stop_a_worker(sweep: Disturbed, draw: random.Random) -> int:
+    """SIGTERM to one worker: it saves, and its run goes on."""
+    return _worker(sweep, draw, signal.SIGTERM, 0)
+
+
+def _worker(sweep: Disturbed, draw: random.Random, number: signal.Signals, lost: int) -> int:
+    process = sweep.begin()
+    Moment.drawn(draw).wait(sweep, process)
+    workers = sweep.workers()
+    if workers and process.poll() is None:
+        os.kill(draw.choice(workers), number)
+    assert sweep.end(process) == 0, sweep.log
+    return lost
+
+
+def stop_the_sweep(sweep: Disturbed, draw: random.Random) -> int:
+    """SIGTERM to the main process: all save where they are."""
+    process = sweep.begin()
+    Moment.drawn(draw).wait(sweep, process)
+    process.terminate()
+    code = sweep.end(process)
+    assert code in (128 + signal.SIGTERM, -signal.SIGTERM, 0), sweep.log
+    assert code <= 0 or "stopped by SIGTERM, its state is saved" in sweep.log
+    return 0
+
+
+def fill_the_disk(sweep: Disturbed, draw: random.Random) -> int:
+    """No more room, from some moment on; the sweep says so, and says which file."""
+    used = shutil.disk_usage(sweep.disk).used
+    sweep.sized(f"{(used + int(10 ** draw.uniform(3.5, 6.2))) // 1024 + 1}k")
+    code = sweep.end(sweep.begin())
+    sweep.sized(WHOLE)
+    return _told(sweep, code, "No space left on device")
+
+
+def close_the_disk(sweep: Disturbed, draw: random.Random) -> int:
+    """The disk becomes read-only while the sweep runs; another command is refused at once."""
+    process = sweep.begin()
+    Moment.drawn(draw).wait(sweep, process)
+    with sweep.read_only():
+        code = sweep.end(process)
+        assert sweep.end(sweep.begin()) == (1 if sweep.outputs.exists() else 2)
+        assert "Read-only file system" in sweep.log.splitlines()[-1]
+    return _told(sweep, code, "Read-only file system")
+
+
+def _told(sweep: Disturbed, code: int, words: str) -> int:
+    assert code in (0, 1, 2), sweep.log
+    assert code == 0 or words in sweep.log
+    assert "Traceback" not in sweep.log, sweep.log
+    return 3 * RUNS
+
+
+def begin_it_twice(sweep: Disturbed, draw: random.Random) -> int:
+    """Two sweeps at once, in the same store: what one does the other waits for."""
+    first = sweep.begin()
+    time.sleep(draw.uniform(0, 6))
+    second = sweep.begin()
+    codes = (first.wait(PATIENCE), sweep.end(second))
+    assert codes == (0, 0), sweep.log
+    return 0
+
+
+def turn_the_clock(sweep: Disturbed, draw: random.Random) -> int:
+    """The clock jumps, by a second or by years, forth or back; what counts time must not follow it."""
+    library, file = sweep.folder / "clock.so", sweep.folder / "clock"
+    call("cc", "-shared", "-fPIC", "-o", library, TESTS / "chaos" / "clock.c")
+    process = sweep.begin(LD_PRELOAD=str(library), CLOCK_OFFSET=str(file))
+    Moment.drawn(draw).wait(sweep, process)
+    beside = file.with_suffix(".new")
+    beside.write_text(f"{draw.choice('+-')}{int(10 ** draw.uniform(0, 8))}")
+    beside.replace(file)
+    assert sweep.end(process) == 0, sweep.log
+    return 0
+
+
+DISTURBANCES: tuple[Disturbance, ...] = (
+    *(kill_the_sweep, kill_all, kill_a_worker, stop_the_sweep, stop_a_worker),
+    *(fill_the_disk, close_the_disk, begin_it_twice, turn_the_clock),
+)
+
+
+def same_numbers(path: Path, expected: Path) -> None:
+    """A finished run has what the undisturbed one has, to the last bit."""
+    kind = expected.parent.name
+    if kind == "models":
+        assert (path / "model.safetensors").read_bytes() == (expected / "model.safetensors").read_bytes()
+        return
+    name = "rows.parquet" if kind == "attacks" else "summary.parquet"
+    found, wanted = (pd.read_parquet(folder / name) for folder in (path, expected))
+    pd.testing.assert_frame_equal(found, wanted, check_exact=True)
+
+
+def facts(file: Path) -> tuple[int, int, int]:
+    """What changes when a file is written anew."""
+    status = file.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for a condition. Errors: `AssertionError` when it does not come true."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        time.sleep(0.1)
+
+
+def call(*command: object) -> None:
+    """Run a command. Errors: `CalledProcessError`."""
+    subprocess.run([str(word) for word in command], check=True, timeout=60)
+
+
+def _tensors(path: Path) -> None:
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118
+            file.get_tensor(name)
+
+
+def _ends(mark: bytes) -> Callable[[Path], None]:
+    def read(path: Path) -> None:
+        assert path.read_bytes().rstrip().endswith(mark), f"{path} is torn"
+
+    return read
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    ".json": lambda path: json.loads(path.read_text()),
+    ".parquet": pd.read_parquet,
+    ".safetensors": _tensors,
+    ".pt": load_plain,
+    ".yaml": lambda path: None if path.name == "multirun.yaml" else yaml.safe_load(path.read_text()),  # that is Hydra's
+    ".png": _ends(b"IEND\xaeB`\x82"),
+    ".svg": _ends(b"</svg>"),
+    ".html": _ends(b"</html>"),
+}
+"""What fails on a file that is not whole, by its ending."""

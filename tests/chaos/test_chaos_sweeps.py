@@ -1,0 +1,38 @@
+"""Sweeps in local processes under seeded schedules of disasters: no lost row, no torn file read as whole, no cell done twice."""
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from disturbed import DISTURBANCES, Disturbance, Disturbed
+
+SCHEDULES = 4 * len(DISTURBANCES)
+"""Each disturbance comes first in four of them, a drawn one follows; every fourth schedule makes a finished store again."""
+
+
+def drawn(schedule: int) -> tuple[random.Random, list[Disturbance]]:
+    """The random numbers of a schedule, and its disturbances."""
+    draw = random.Random(schedule)
+    return draw, [DISTURBANCES[schedule % len(DISTURBANCES)], draw.choice(DISTURBANCES)]
+
+
+def name(schedule: int) -> str:
+    """What is done in a schedule, for the list of tests."""
+    return "-".join([str(schedule), *(disturb.__name__ for disturb in drawn(schedule)[1])])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("schedule", range(SCHEDULES), ids=name)
+def test_a_sweep_survives(schedule: int, expected: Path, tmp_path: Path) -> None:
+    draw, disturbances = drawn(schedule)
+    with Disturbed(tmp_path).mounted() as sweep:
+        if schedule // len(DISTURBANCES) == 3:
+            shutil.copytree(expected, sweep.outputs)
+            sweep.rerun = "all"
+        lost = 0
+        for disturb in disturbances:
+            lost += disturb(sweep, draw)
+            sweep.check(expected)
+        sweep.finish(expected, lost)
