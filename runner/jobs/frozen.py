@@ -6,6 +6,7 @@ import logging
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,21 +25,26 @@ class CellsFailedError(RuntimeError):
 
 @dataclass(frozen=True)
 class FrozenCell:
-    """One cell as it was planned: its resolved config, its folder and the folders of its inputs."""
+    """One cell as it was planned: its resolved config, its folder and the folders of its inputs, and the code it depends on."""
 
     config: Config
     folder: str
     needs: tuple[str, ...]
+    code: Mapping[str, str]
+    """Hashes of modules: those of a user's own lie outside the copy that a task runs, and may change while it waits."""
 
     def run(self) -> str | None:
         """Do the cell. Returns None, or in one line why it failed (the traceback is in its folder)."""
         from runner.jobs import run_job
         from runner.jobs.cells import cell_of
+        from runner.jobs.fingerprint import changed, code_of
 
         try:
             cell = cell_of(self.config)
             if cell is None or cell.folder != Path(self.folder):
                 return f"its identity is no longer the planned one: now {cell.folder.name if cell else 'none'}"
+            if drifted := changed(self.code, code_of(cell.job, self.config)):
+                return f"its code is not the one it was planned with; changed: {', '.join(drifted)}"
             lost = [Path(needed).name for needed in self.needs if Folder(Path(needed)).finished() is None]
             if lost and cell.job != "evaluate":
                 return f"its input failed: {lost[0]}"

@@ -20,6 +20,7 @@ from runner.core.progress import progress
 from runner.core.store import Folder
 from runner.jobs import slurm
 from runner.jobs.cells import finished
+from runner.jobs.fingerprint import code_of
 from runner.jobs.frozen import FrozenCell, Pack
 from runner.jobs.plan import Plan, Task
 from runner.jobs.report import command
@@ -172,7 +173,13 @@ def _known(folder: Path) -> list[Sent]:
 
 def _freeze(tasks: Sequence[Task], code: str, outcome: Path) -> Pack:
     cells = [
-        FrozenCell(task.config, str(task.cell.folder), tuple(str(needed) for needed in task.needs)) for task in tasks
+        FrozenCell(
+            config=task.config,
+            folder=str(task.cell.folder),
+            needs=tuple(str(needed) for needed in task.needs),
+            code=code_of(task.cell.job, task.config),
+        )
+        for task in tasks
     ]
     return Pack(tuple(cells), code, str(outcome))
 

@@ -19,6 +19,7 @@ from runner.core.errors import ConfigError, one_line
 from runner.core.store import Folder
 from runner.jobs import frozen, slurm, snapshot, submission
 from runner.jobs.cells import Cell, attack_cell, train_cell
+from runner.jobs.fingerprint import code_of
 from runner.jobs.frozen import CellsFailedError, FrozenCell, Pack
 from runner.jobs.plan import Plan, Task
 from runner.jobs.waves import packs, waves
@@ -207,7 +208,8 @@ def test_without_slurm_the_launcher_says_so(monkeypatch) -> None:
 
 def freeze(config: dict[str, Any], **changed: Any) -> FrozenCell:
     cell = train_cell(config) if config["job"]["name"] == "train" else attack_cell(config)
-    return FrozenCell(**{"config": config, "folder": str(cell.folder), "needs": (), **changed})
+    planned = {"config": config, "folder": str(cell.folder), "needs": (), "code": code_of(cell.job, config)}
+    return FrozenCell(**planned | changed)
 
 
 def test_a_pack_does_its_cells_and_one_failure_stops_no_other(compose, tmp_path: Path) -> None:
@@ -241,6 +243,16 @@ def test_a_pack_refuses_other_code(compose, tmp_path: Path) -> None:
         Pack((cell,), "0" * 24, str(tmp_path / "outcome.json"))()
     reasons = json.loads((tmp_path / "outcome.json").read_text())
     assert reasons[cell.folder].startswith("the code is not the one it was submitted with")
+    assert not Path(cell.folder).exists()
+
+
+def test_a_cell_whose_own_module_has_changed_is_refused(compose, tmp_path: Path) -> None:
+    config = compose("job=train")
+    cell = freeze(config, code=code_of("train", config) | {"my.defense": "0123456789ab"})
+    with pytest.raises(CellsFailedError):
+        Pack((cell,), snapshot.digest(), str(tmp_path / "outcome.json"))()
+    reasons = json.loads((tmp_path / "outcome.json").read_text())
+    assert reasons == {cell.folder: "its code is not the one it was planned with; changed: my.defense"}
     assert not Path(cell.folder).exists()
 
 
