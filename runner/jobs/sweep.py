@@ -111,8 +111,11 @@ def _print_notes(console: Console, plan: Plan) -> None:
             console.print(f"{count} {text}", markup=False, highlight=False, soft_wrap=True)
 
 
-def show(plan: Plan, processes: int) -> int:
-    """Print how a sweep stands and what the rest will take. Returns the exit code: 0 all done, 3 some are not."""
+def show(plan: Plan, processes: int, gpus: int = 0) -> int:
+    """Print how a sweep stands and what the rest will take, with so many GPUs a process.
+
+    Returns the exit code: 0 all done, 3 some are not.
+    """
     console = Console()
     stated = [place for place in range(len(plan.cells)) if place not in plan.skipped]
     states = [state for state in plan.states() if state != "skipped"]
@@ -127,19 +130,24 @@ def show(plan: Plan, processes: int) -> int:
     _print_notes(console, plan)
     told = ", ".join(f"{states.count(state)} {state}" for state in STATES)
     console.print(f"{len(states)} cells: {told}" + (f"; {len(plan.skipped)} skipped" if plan.skipped else ""))
-    console.print(f"{len(plan.tasks)} runs to do, inputs included: {_rest(plan, processes)}")
+    console.print(f"{len(plan.tasks)} runs to do, inputs included: {_rest(plan, processes, gpus)}")
     return 0 if not plan.tasks and {*states} <= {"done"} else 3
 
 
-def _rest(plan: Plan, processes: int) -> str:
+def _rest(plan: Plan, processes: int, gpus: int) -> str:
     if not plan.tasks:
         return "nothing"
     seconds = seconds_of(task.cell for task in plan.tasks.values())
     if seconds is None:
         return "time unknown: none like them is finished"
-    minutes = seconds / processes / 60
-    told = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
-    return f"about {told} in {processes} processes"
+    processes = min(processes, len(plan.tasks))
+    cost = f"{seconds * gpus / 3600:.1f} GPU hours" if gpus else f"{_duration(seconds)} of one"
+    return f"about {_duration(seconds / processes)} in {processes} processes, {cost}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
 def _cell_table(plan: Plan) -> Table:

@@ -85,7 +85,9 @@ def test_a_table_an_axis_the_failures_and_the_rest(plan: Plan, monkeypatch, caps
         "ssr-s0-x": [REASON],
     }
     assert "6 cells: 1 done, 3 missing, 1 failed, 0 stale, 1 running" in shown
-    assert "5 runs to do, inputs included: about 2 minutes in 2 processes" in shown
+    assert "5 runs to do, inputs included: about 2 min in 2 processes, 5 min of one" in shown
+    sweep.show(plan, 8, gpus=2)
+    assert "inputs included: about 1 min in 5 processes, 0.2 GPU hours" in capsys.readouterr().out
 
 
 def test_a_small_sweep_is_shown_cell_by_cell_too(plan: Plan, monkeypatch, capsys) -> None:

@@ -39,7 +39,8 @@ class SlurmLauncher(SubmititSlurmLauncher):
         folder = Path(str(self.config.hydra.sweep.dir))
         if self.dry_run:
             submission.tell_queued(folder)
-            sys.exit(sweep.show(plan, int(self.params["array_parallelism"])))
+            gpus = next((self.params[key] for key in ("gpus_per_node", "gpus_per_task") if self.params.get(key)), 0)
+            sys.exit(sweep.show(plan, int(self.params["array_parallelism"]), int(gpus)))
         plan.record()
         sent = list[submission.Sent]()
         if plan.tasks:
