@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run sync test test-all test-slurm conformance check format clean
+.PHONY: help setup run sync test test-all test-slurm test-chaos conformance check format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,11 +26,14 @@ sync: setup  ## upload the offline W&B runs of outputs/, one by one
 test: setup  ## run the tests (about 14 minutes on 2 cores)
 	$(BIN)/python -m pytest
 
-test-all: setup  ## run the slow tests too
+test-all: setup  ## run the slow tests too (root, a C compiler)
 	$(BIN)/python -m pytest -m "not slurm and not gpu"
 
 test-slurm: setup  ## run the tests on a real SLURM of three nodes (root; the Debian packages that README names)
 	$(BIN)/python -m pytest -m slurm tests/slurm
+
+test-chaos: setup  ## kill, stop, fill up and close under running sweeps, 36 schedules (root, a C compiler; XX minutes)
+	$(BIN)/python -m pytest -m "slow or not slow" tests/chaos
 
 conformance: setup  ## what every plug-in must do, one line a property; NAME=topk or NAME=attack=topk for one of them
 	$(BIN)/python -m pytest tests/conformance -vv --plugin "$(NAME)"

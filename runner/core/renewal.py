@@ -43,6 +43,7 @@ def replace(path: Path) -> None:
 def settle(path: Path) -> None:
     """Put a new run in its place that was whole already when an earlier call ended; by whom holds the folder."""
     if beside(path).finished():
+        beside(path).tidy()
         replace(path)
 
 

@@ -19,7 +19,14 @@ FORKS = multiprocessing.get_context("forkserver")
 """Processes that begin with what takes long to import, and in which nothing has run yet."""
 
 FORKS.set_forkserver_preload(
-    ["faulty", "runner.jobs.attack", "runner.jobs.evaluate", "runner.report.figures", "sklearn.datasets"]
+    [
+        "faulty",
+        "runner.jobs.attack",
+        "runner.jobs.evaluate",
+        "runner.report.figures",
+        "sklearn.datasets",
+        "torch._dynamo",
+    ]
 )
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 PATIENCE = 120.0
