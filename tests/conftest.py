@@ -63,6 +63,7 @@ def run_py(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str
     def call(*arguments: str) -> tuple[int, str, str]:
         GlobalHydra.instance().clear()
         monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+        monkeypatch.setattr(logging, "raiseExceptions", True)  # put back what `main` sets
         root = logging.getLogger()
         handlers, level = list(root.handlers), root.level
         with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -29,6 +30,7 @@ def main(run: Callable[[], None]) -> int:
     shown = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and exits are ours to decide
     os.environ.setdefault(FULL_ERROR, "1" if shown else "0")
+    logging.raiseExceptions = shown  # a log that cannot be written stops nothing: what stops tells of the full disk
     try:
         with refusing():
             run()

@@ -161,6 +161,7 @@ def _pool(processes: int, threads: int) -> ProcessPoolExecutor:
 def _begin_worker(threads: int, parent: int) -> None:
     os.environ[QUIET] = "1"
     logging.getLogger().setLevel(logging.INFO)
+    logging.raiseExceptions = False  # as in the process that started this one
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     import torch
 

@@ -27,7 +27,7 @@ PATIENCE = 240.0
 
 SWEEP = (
     *("job=evaluate", "seeds=[0,1]", "attack_seed=0,1", "sweep=tiny", "hydra.launcher.processes=2"),
-    *("dataset=digits", "model=mlp", "model.widths=[16]", "tracking=none", "threads=1", "dataset.train_size=200"),
+    *("dataset=digits", "model=mlp", "model.widths=[16]", "threads=1", "dataset.train_size=200"),
     *("dataset.test_size=60", "defense=counted", "training.epochs=2", "attack=counted", "attack.chunk=2"),
     *("attack.pause=0.1", "examples=4", "epsilon.stop=0.4", "epsilon.step=0.2", "metrics=[topk_intersection]"),
     f"hydra.searchpath=[file://{TESTS / 'counting_conf'}]",
@@ -48,6 +48,7 @@ class Disturbed:
     folder: Path
     """What the test keeps; the store is on a disk of its own inside."""
     rerun: str = "failed"
+    tracking: str = "none"
     kept: dict[Path, dict[str, tuple[int, int, int]]] = field(default_factory=dict)
     """The files of each run that was seen finished."""
     begun: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -88,6 +89,7 @@ class Disturbed:
             *SWEEP,
             f"outputs={self.outputs}",
             f"rerun={self.rerun}",
+            f"tracking={self.tracking}",
             *more,
         ]
         with open(self.folder / "log", "ab") as log:
@@ -157,7 +159,7 @@ class Disturbed:
     def check(self, expected: Path) -> None:
         """Every file is whole, whatever finished is as in an undisturbed store, and stays as it was when it did."""
         for path in self.outputs.rglob("*"):
-            if path.is_file() and not path.name.endswith(".tmp"):
+            if path.is_file() and not path.name.endswith(".tmp") and "wandb" not in path.parts:
                 READERS.get(path.suffix, Path.read_bytes)(path)
         for path in self.runs():
             if Folder(path).finished() is None:
