@@ -33,7 +33,7 @@ test-slurm: setup  ## run the tests on a real SLURM of three nodes (root; the De
 	$(BIN)/python -m pytest -m slurm tests/slurm
 
 test-chaos: setup  ## kill, stop, fill up and close under running sweeps, 36 schedules (root, a C compiler; XX minutes)
-	$(BIN)/python -m pytest -m "slow or not slow" tests/chaos
+	$(BIN)/python -m pytest -m slow tests/chaos
 
 conformance: setup  ## what every plug-in must do, one line a property; NAME=topk or NAME=attack=topk for one of them
 	$(BIN)/python -m pytest tests/conformance -vv --plugin "$(NAME)"

@@ -71,8 +71,8 @@ def _standing(cell: Cell, config: Config) -> dict[str, Any] | None:
         return finished(cell, config)
     if renewal.stamp(cell.folder) == planned.get(cell.identity):
         return None
-    result = finished(cell, config)
-    if result is None and (failure := renewal.failure(cell.folder)) is not None:
+    result, failure = finished(cell, config), renewal.failure(cell.folder)
+    if failure is not None and (result is None or cell.identity in planned):
         raise FailedEarlierError(failure)
     return result
 

@@ -65,6 +65,20 @@ def test_a_task_that_starts_twice_fails_once(compose, begun) -> None:
     assert tasks(compose(*SIZES, "seed=1")) == []
 
 
+def test_a_task_that_starts_twice_fails_once_to_make_a_finished_run_again(compose, begun, monkeypatch) -> None:
+    config = compose(*SIZES)
+    run_job(config)
+    (_, task) = tasks(config, "all")
+    monkeypatch.setattr(attack, "_search", lambda *args: begun.append("again") or {}["no luck"])
+    for error in (KeyError, FailedEarlierError):
+        with pytest.raises(error, match="no luck"):
+            run_job(task.config)
+    assert begun == ["train 0", "topk 0", "again"]
+    for other in tasks({**config, "job": {"name": "evaluate", "_target_": "runner.jobs.evaluate.run"}, "seeds": [0]}):
+        run_job(other.config)
+    assert begun == ["train 0", "topk 0", "again"], "what needs it takes the old result"
+
+
 @pytest.mark.parametrize("rerun", RERUNS)
 def test_what_failed_is_tried_again_once_when_told_to(compose, begun, rerun: str) -> None:
     config = compose(*SIZES, "seed=1")
