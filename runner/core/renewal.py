@@ -33,11 +33,21 @@ def stamp(path: Path) -> str | None:
 
 def replace(path: Path) -> None:
     """Put the new run in the place of the old one. Between two renames neither is there, and both are whole beside it."""
-    new, old = beside(path).path, path.parent / ".again" / f"{path.name}.old"
+    new, old = beside(path).path, _old(path)
     shutil.rmtree(old, ignore_errors=True)
     path.rename(old)
     new.rename(path)
-    shutil.rmtree(old)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def tidy(path: Path) -> None:
+    """Remove what the makers of a finished run have left, should they have been killed after their last write."""
+    Folder(path).tidy()
+    shutil.rmtree(_old(path), ignore_errors=True)
+
+
+def _old(path: Path) -> Path:
+    return path.parent / ".again" / f"{path.name}.old"
 
 
 def settle(path: Path) -> None:

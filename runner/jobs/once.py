@@ -39,7 +39,7 @@ def do_once(cell: Cell, config: Config, ready: Callable[[], object], work: Work)
     """
     if (known := _standing(cell, config)) is not None:
         log.info("%s is finished: %s", cell.job, cell.folder)
-        Folder(cell.folder).tidy()  # it may have been killed after its last write
+        renewal.tidy(cell.folder)
         return known
     ready()
     code = code_of(cell.job, config)

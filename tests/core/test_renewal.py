@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.core import renewal
 from runner.core.renewal import beside, replace, resume_with, settle
 from runner.core.store import Folder
 
@@ -79,3 +80,14 @@ def test_half_done_work_counts_for_the_code_that_did_it(tmp_path: Path, caplog: 
     (folder.scratch / "code.json").unlink()  # as a store has it that is older than fingerprints
     resume_with({"a": "2"}, folder)
     assert state.exists()
+
+
+def test_what_a_kill_after_the_last_write_has_left_goes_at_the_next_look(path: Path) -> None:
+    old = path.parent / ".again" / f"{path.name}.old"
+    for stray in (path / "scratch" / "chunk", path / "plots" / ".curves.png.0123456789ab.tmp", old / "old.txt"):
+        stray.parent.mkdir(parents=True)
+        stray.write_text("half")
+    renewal.tidy(path)
+    assert sorted(item.name for item in path.rglob("*")) == ["old.txt", "plots", "result.json"]
+    assert not old.exists()
+    assert beside(path).finished(), "for the holder of the lock to put in place"
