@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.core.errors import ConfigError, StoreError, of_the_disk, one_line
-from runner.core.secrets import hiding_excepthook
+from runner.core.secrets import hidden, hiding_excepthook
 from runner.core.stopping import StopRequested
 
 FULL_ERROR = "RUNNER_FULL_ERROR"
@@ -48,11 +48,9 @@ def main(run: Callable[[], None]) -> int:
         if shown or "Config group override" not in str(error):  # Hydra's own, for `group=null`
             raise
         return _say(f"error: {one_line(error)}: a group needs one of its options", 1)
-    except OSError as error:
-        if shown or not of_the_disk(error):
-            raise
-        return _say(f"error: {error}: once that is mended, the same command resumes where it stopped", 1)
-    except Exception:
+    except Exception as error:
+        if of_the_disk(error) and not shown:
+            return _say(hidden(f"error: {error}: once that is mended, the same command resumes where it stopped"), 1)
         sys.excepthook = hiding_excepthook  # now, because W&B has put its own there meanwhile
         raise
     return 0

@@ -42,7 +42,7 @@ class FailedEarlierError(RuntimeError):
 def reason(error: Exception) -> str:
     """Why a run failed, in one line."""
     told = str(error) if isinstance(error, FailedEarlierError) else f"{type(error).__name__}: {error}"
-    return told.splitlines()[0]
+    return (told.splitlines() or [""])[0]
 
 
 def require(condition: bool, key: str, value: object, allowed: str) -> None:

@@ -50,9 +50,10 @@ def do_once(cell: Cell, config: Config, ready: Callable[[], object], work: Work)
         old = own.finished()
         folder = renewal.beside(cell.folder) if old else own
         renewal.resume_with(code, folder)
-        write_text(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**config, "rerun": None})))
+        told = {**config, "rerun": None}
+        write_text(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(told)))
         with _logging_to(folder.path / "run.log"), _recording_failure(cell, folder), working_on(cell.folder.name):
-            made = _work(cell, config, folder, work, code)
+            made = _work(cell, told, folder, work, code)
         if old:
             renewal.replace(cell.folder)
         return made

@@ -38,3 +38,16 @@ def test_a_sweep_survives(schedule: int, expected: Path, tmp_path: Path) -> None
             lost += disturb(sweep, draw)
             sweep.check(expected)
         sweep.finish(expected, lost)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_store_that_may_not_be_written_to_can_be_looked_at(expected: Path, tmp_path: Path) -> None:
+    with Disturbed(tmp_path).mounted() as sweep:
+        shutil.copytree(expected, sweep.outputs)
+        with sweep.read_only():
+            assert sweep.end(sweep.begin("hydra.launcher.dry_run=true")) == 0, sweep.log
+            assert "2 cells: 2 done, 0 missing" in sweep.log
+            assert sweep.end(sweep.begin()) == 1
+        assert sweep.log.splitlines()[-1].startswith("error: [Errno 30] Read-only file system: ")
+        sweep.check(expected)

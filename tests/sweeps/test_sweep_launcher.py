@@ -52,7 +52,7 @@ def test_a_sweep_with_an_obstacle(compose, run_py, monkeypatch, tmp_path: Path) 
     assert code == 3
     assert len(re.findall(r"attack\s+│ missing", shown)) == 4
     assert "6 runs to do, inputs included: time unknown" in shown
-    assert not (outputs / "models").exists()
+    assert [path for path in outputs.rglob("*") if obstructed not in (path, path.parent)] == [outputs / "attacks"]
 
     first = call(outputs)
     assert first.returncode == 1, first.stderr
