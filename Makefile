@@ -32,7 +32,7 @@ test-all: setup  ## run the slow tests too (root, a C compiler)
 test-slurm: setup  ## run the tests on a real SLURM of three nodes (root; the Debian packages that README names)
 	$(BIN)/python -m pytest -m slurm tests/slurm
 
-test-chaos: setup  ## kill, stop, fill up and close under running sweeps, 36 schedules (root, a C compiler; XX minutes)
+test-chaos: setup  ## kill, stop, fill up and close under running sweeps, 36 schedules (root, a C compiler; 30 minutes)
 	$(BIN)/python -m pytest -m slow tests/chaos
 
 conformance: setup  ## what every plug-in must do, one line a property; NAME=topk or NAME=attack=topk for one of them
