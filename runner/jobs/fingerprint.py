@@ -8,6 +8,9 @@ from typing import Any
 from runner.core.identity import Config, digest
 from runner.core.modules import hashes, module_of
 
+NAMED = 3
+"""Changed modules that `difference` names."""
+
 GROUPS: dict[str, tuple[str, ...]] = {
     "train": ("dataset", "model", "training", "defense"),
     "attack": ("dataset", "model", "attribution", "attack", "epsilon", "metrics", "certificate"),
@@ -36,6 +39,13 @@ def seal(result: Mapping[str, Any]) -> str | None:
     """The fingerprint of a finished run in one word; None where it has none, being older than fingerprints."""
     fingerprint = result.get("fingerprint")
     return None if fingerprint is None else digest(fingerprint)
+
+
+def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    """Which modules differ, in a few words; None where none does."""
+    names = changed(before, now)
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"changed: {', '.join(names[:NAMED])}{more}" if names else None
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

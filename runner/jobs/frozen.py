@@ -37,14 +37,14 @@ class FrozenCell:
         """Do the cell. Returns None, or in one line why it failed (the traceback is in its folder)."""
         from runner.jobs import run_job
         from runner.jobs.cells import cell_of
-        from runner.jobs.fingerprint import changed, code_of
+        from runner.jobs.fingerprint import code_of, difference
 
         try:
             cell = cell_of(self.config)
             if cell is None or cell.folder != Path(self.folder):
                 return f"its identity is no longer the planned one: now {cell.folder.name if cell else 'none'}"
-            if drifted := changed(self.code, code_of(cell.job, self.config)):
-                return f"its code is not the one it was planned with; changed: {', '.join(drifted)}"
+            if drifted := difference(self.code, code_of(cell.job, self.config)):
+                return f"its code is not the one it was planned with; {drifted}"
             lost = [Path(needed).name for needed in self.needs if Folder(Path(needed)).finished() is None]
             if lost and cell.job != "evaluate":
                 return f"its input failed: {lost[0]}"

@@ -10,11 +10,8 @@ from typing import Any
 from runner.core.identity import Config
 from runner.core.store import Folder
 from runner.jobs.cells import Cell, cell_of
-from runner.jobs.fingerprint import changed, code_of, seal
+from runner.jobs.fingerprint import code_of, difference, seal
 from runner.jobs.inputs import inputs
-
-NAMED = 3
-"""Changed modules that a reason names."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +46,7 @@ class Staleness:
         if fingerprint is None:
             self.unknown.add(cell.folder)
         used = {} if fingerprint is None else fingerprint["inputs"]
-        names = [] if fingerprint is None else changed(fingerprint["code"], code_of(cell.job, config))
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        own = f"changed: {', '.join(names[:NAMED])}{more}" if names else None
+        own = None if fingerprint is None else difference(fingerprint["code"], code_of(cell.job, config))
         return _Finished(seal(result), self._of_inputs(cell, config, used) or own)
 
     def _of_inputs(self, cell: Cell, config: Config, used: Mapping[str, str | None]) -> str | None:

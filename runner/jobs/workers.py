@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -53,15 +52,17 @@ def run_local(plan: Plan, processes: int) -> dict[Path, str]:
 def _drain(
     pool: ProcessPoolExecutor, processes: int, waiting: dict[Path, Task], failures: dict[Path, str], advance: Advance
 ) -> bool:
-    """Feed ready tasks to the pool until all are done, or until a worker's death breaks it. Returns whether it is whole."""
+    """Feed ready tasks to the pool until all are done, or until a worker's death breaks it. Returns whether it is whole.
+
+    Errors: `StopRequested`; the workers go on then.
+    """
     running: dict[Future[str | None], Path] = {}
     while waiting or running:
         _skip_hopeless(waiting, failures, advance)
         if not _submit_ready(pool, processes, waiting, running) and not running:
             return False
         done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-        if stopping.requested():
-            _stop(running)
+        stopping.check()
         broken = False
         for future in done:
             path = running.pop(future)
@@ -71,14 +72,6 @@ def _drain(
                 _settle(future, path, waiting, failures, advance)
             return False
     return True
-
-
-def _stop(running: Iterable[Future[str | None]]) -> None:
-    """Tell the workers to stop, and wait until they have. Errors: `StopRequested`."""
-    for process in multiprocessing.active_children():
-        process.terminate()
-    wait(running)
-    stopping.check()
 
 
 def _end_workers() -> None:

@@ -91,3 +91,18 @@ def test_what_a_kill_after_the_last_write_has_left_goes_at_the_next_look(path: P
     assert sorted(item.name for item in path.rglob("*")) == ["old.txt", "plots", "result.json"]
     assert not old.exists()
     assert beside(path).finished(), "for the holder of the lock to put in place"
+
+
+def test_a_kill_while_old_state_is_dropped_leaves_none_that_would_be_resumed(tmp_path: Path, monkeypatch) -> None:
+    folder = Folder(tmp_path / "a-x")
+    resume_with({"a": "1"}, folder)
+    states = [folder.scratch / name for name in ("chunk-0", "chunk-1")]
+    for state in states:
+        state.write_text("of the old code")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda self, missing_ok=False: {}["killed"])
+        with pytest.raises(KeyError, match="killed"):
+            resume_with({"a": "2"}, folder)
+    states[0].unlink()  # as far as it came
+    resume_with({"a": "2"}, folder)
+    assert [item.name for item in folder.scratch.iterdir()] == ["code.json"]

@@ -53,6 +53,14 @@ def test_the_new_file_appears_in_one_step(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
 
 
+def test_no_two_writers_write_under_one_name(tmp_path: Path) -> None:
+    with store.replacing(tmp_path / "f") as one, store.replacing(tmp_path / "f") as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
 def test_round_trips(tmp_path: Path) -> None:
     shared = torch.arange(6.0).reshape(2, 3)
     tensors = {"a": shared, "b": shared.t(), "c": torch.tensor([True, False]), "d": torch.tensor(3)}

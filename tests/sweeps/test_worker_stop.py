@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -53,3 +55,8 @@ def test_a_task_whose_worker_was_told_to_stop_goes_on_once(tmp_path: Path) -> No
     assert (waiting[path].tries, failures, said) == (1, {}, [])
     assert not workers._settle(future, path, waiting, failures, said.append)
     assert (waiting, failures, said) == ({}, {path: "stopped by SIGTERM"}, ["failed a"])
+
+
+def test_a_worker_whose_sweep_is_gone_ends() -> None:
+    code = "import os\nfrom runner.jobs import workers\nworkers._die_with(os.getppid() + 1)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 1
