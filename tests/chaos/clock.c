@@ -1,4 +1,4 @@
-/* A wall clock that jumps: seconds in the file that CLOCK_OFFSET names are added to it. For LD_PRELOAD; see disturbed.py. */
+/* A wall clock that jumps: seconds in the file that CLOCK_OFFSET names are added to it. For LD_PRELOAD; see disasters.py. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>

@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from disturbed import DISTURBANCES, Disturbance, Disturbed
+from disasters import DISTURBANCES, Disturbance
+from disturbed import Disturbed
 
 SCHEDULES = 4 * len(DISTURBANCES)
 """Each disturbance comes first in four of them, and a drawn one follows; once with W&B, once a finished store is made again."""
