@@ -1,6 +1,5 @@
 """A sweep of tiny cells on a small disk of its own, and what must hold whatever was done to it."""
 
-import json
 import os
 import shutil
 import signal
@@ -12,12 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-import yaml
 from composing import ROOT
-from safetensors import safe_open
+from whole import READERS, facts, same_numbers
 
-from runner.core.state import load_plain
 from runner.core.store import Folder
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -210,23 +206,6 @@ def undisturbed(folder: Path) -> Path:
     return folder / "outputs"
 
 
-def same_numbers(path: Path, expected: Path) -> None:
-    """A finished run has what the undisturbed one has, to the last bit."""
-    kind = expected.parent.name
-    if kind == "models":
-        assert (path / "model.safetensors").read_bytes() == (expected / "model.safetensors").read_bytes()
-        return
-    name = "rows.parquet" if kind == "attacks" else "summary.parquet"
-    found, wanted = (pd.read_parquet(folder / name) for folder in (path, expected))
-    pd.testing.assert_frame_equal(found, wanted, check_exact=True)
-
-
-def facts(file: Path) -> tuple[int, int, int]:
-    """What changes when a file is written anew."""
-    status = file.stat()
-    return status.st_ino, status.st_mtime_ns, status.st_size
-
-
 def until(condition: Callable[[], object], what: str) -> None:
     """Wait for a condition. Errors: `AssertionError` when it does not come true."""
     deadline = time.monotonic() + 60
@@ -238,29 +217,3 @@ def until(condition: Callable[[], object], what: str) -> None:
 def call(*command: object) -> None:
     """Run a command. Errors: `CalledProcessError`."""
     subprocess.run([str(word) for word in command], check=True, timeout=60)
-
-
-def _tensors(path: Path) -> None:
-    with safe_open(path, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118
-            file.get_tensor(name)
-
-
-def _ends(mark: bytes) -> Callable[[Path], None]:
-    def read(path: Path) -> None:
-        assert path.read_bytes().rstrip().endswith(mark), f"{path} is torn"
-
-    return read
-
-
-READERS: dict[str, Callable[[Path], object]] = {
-    ".json": lambda path: json.loads(path.read_text()),
-    ".parquet": pd.read_parquet,
-    ".safetensors": _tensors,
-    ".pt": load_plain,
-    ".yaml": lambda path: None if path.name == "multirun.yaml" else yaml.safe_load(path.read_text()),  # that is Hydra's
-    ".png": _ends(b"IEND\xaeB`\x82"),
-    ".svg": _ends(b"</svg>"),
-    ".html": _ends(b"</html>"),
-}
-"""What fails on a file that is not whole, by its ending."""

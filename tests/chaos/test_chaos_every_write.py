@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from disturbed import same_numbers
 from faulty import job
+from whole import same_numbers
 
 from runner.core.identity import Config
 from runner.core.store import Folder
