@@ -1,8 +1,10 @@
-# Every target sets up what it needs: Python 3.11 or 3.12 and make are all that a fresh machine must have.
+# Every target sets up what it needs; a fresh machine only needs make and Python 3.11 or 3.12.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+WORKERS ?= 2
+CHAOS_SHARE ?= 1/1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run sync test test-all test-slurm test-chaos conformance check format clean
@@ -17,34 +19,34 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 setup: $(INSTALLED)  ## create .venv with the pinned versions
 
-run: setup  ## run the quickstart sweep (4 minutes on 2 cores) and say where its page is
+run: setup  ## run the quickstart sweep (4 minutes on 2 cores) and print the path of its page
 	$(BIN)/python run.py -m +sweeps=quickstart
 
 sync: setup  ## upload the offline W&B runs of outputs/, one by one
 	$(BIN)/python -m runner.sync
 
-test: setup  ## run the tests (about 14 minutes on 2 cores)
-	$(BIN)/python -m pytest
+test: setup  ## run the tests in WORKERS processes (about 7 minutes with 2)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-all: setup  ## run the slow tests too (root, a C compiler)
 	$(BIN)/python -m pytest -m "not slurm and not gpu"
 
-test-slurm: setup  ## run the tests on a real SLURM of three nodes (root; the Debian packages that README names)
+test-slurm: setup  ## run the tests on a real SLURM of three nodes (root; the Debian packages that docs/slurm.md names)
 	$(BIN)/python -m pytest -m slurm tests/slurm
 
-test-chaos: setup  ## kill, stop, fill up and close under running sweeps, 36 schedules (root, a C compiler; 30 minutes)
-	$(BIN)/python -m pytest -m slow tests/chaos
+test-chaos: setup  ## disturb running sweeps: kills, signals, full and read-only disks (root, a C compiler; 30 minutes; CHAOS_SHARE=1/3: 10)
+	CHAOS_SHARE=$(CHAOS_SHARE) $(BIN)/python -m pytest -m slow tests/chaos
 
-conformance: setup  ## what every plug-in must do, one line a property; NAME=topk or NAME=attack=topk for one of them
+conformance: setup  ## test what every plug-in must do, one line per property; NAME=topk or NAME=attack=topk for one plug-in
 	$(BIN)/python -m pytest tests/conformance -vv --plugin "$(NAME)"
 
-check: setup  ## format, lint, types and import direction
+check: setup  ## check format, lint, types and import direction
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: setup  ## format the code and mend what ruff can mend
+format: setup  ## format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from runner.core.cli import main
+from runner.cli import main
 
 os.environ.setdefault("RUNNER_ROOT", str(Path(__file__).resolve().parent))
 
@@ -15,7 +15,7 @@ os.environ.setdefault("RUNNER_ROOT", str(Path(__file__).resolve().parent))
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def run(cfg: DictConfig) -> None:
     """One job, from one composed config."""
-    from runner.jobs import execute
+    from runner.entry import execute
 
     execute(cfg)
 

@@ -51,19 +51,17 @@ def measure(title: str, arguments: list[str], code: int) -> int:
 
 def fill(arguments: list[str]) -> None:
     """Plan, and write the result of every run that is missing, inputs first."""
-    from runner.core.store import Folder
-    from runner.jobs import sweep
-    from runner.jobs.fingerprint import code_of
-    from runner.jobs.once import seals
+    from runner.runs.fingerprint import code_of, fingerprint
+    from runner.store.folder import Folder
+    from runner.sweeps import summary
 
-    def finish(plan: Any, processes: int) -> int:
+    def finish(plan: Any, processes: int, gpus: int) -> int:
         for task in plan.tasks.values():
-            cell, config = task.cell, task.config
-            code = {"code": code_of(cell.job, config), "inputs": seals(cell, config)}
-            Folder(cell.folder).record("ok", {"job": cell.job, **cell.columns, "seconds": 1.0, "fingerprint": code})
+            run, code = task.run, fingerprint(task.run, code_of(task.run))
+            Folder(run.folder).record("ok", {"job": run.job.name, **run.columns, "seconds": 1.0, "fingerprint": code})
         return 0
 
-    sweep.show = finish
+    summary.show = finish
     sys.argv = [str(RUN), *arguments]
     runpy.run_path(str(RUN), run_name="__main__")
 

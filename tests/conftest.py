@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import gc
 import io
 import logging
 import os
@@ -10,14 +11,18 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core each; for the processes that tests start too
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from composing import ROOT, composed
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 
-from runner.core.identity import Config
-from runner.jobs import resolved
+from runner.core.config import Config, resolved
+from runner.sweeps.composition.loader import _ReadOnce
 
 SMALL = (
     *("job=attack", "dataset=digits", "model=mlp", "tracking=none", "threads=1"),
@@ -32,6 +37,12 @@ STEPS = {
 _OUTPUTS = "/the/outputs"
 
 Compose = Callable[..., Config]
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector leave alone what is imported by now: it would look at all of it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @cache
@@ -56,9 +67,33 @@ def compose(tmp_path: Path) -> Compose:
     return lambda *overrides: _moved(copy.deepcopy(_small(overrides)), str(tmp_path / "outputs"))
 
 
+class _ReadOnceInAll(_ReadOnce):
+    """Config files, each parsed once by all calls of `run.py` in this process."""
+
+    _all: ClassVar[dict[Any, Any]] = {}
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self._parsed = self._all
+
+
+@pytest.fixture
+def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attacks draw no gallery, which takes as long as a small attack, save in tests marked `pictures`."""
+    if request.node.get_closest_marker("pictures") is None:
+        monkeypatch.setattr("runner.jobs.attack.draw_gallery", lambda setup, file: file.with_suffix(".png"))
+
+
+@pytest.fixture
+def no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations write no page, whose figures take seconds."""
+    monkeypatch.setattr("runner.jobs.evaluate.build_report", lambda *arguments: None)
+
+
 @pytest.fixture
 def run_py(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """(*arguments) -> exit code, standard output and standard error of `run.py`, run inside this process."""
+    monkeypatch.setattr("hydra._internal.config_loader_impl.ConfigRepository", _ReadOnceInAll)
 
     def call(*arguments: str) -> tuple[int, str, str]:
         GlobalHydra.instance().clear()

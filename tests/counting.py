@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from runner.attacks.random import RandomAttack
-from runner.core.types import Batch, Best, PixelNorm, Problem
+from runner.core.attack_types import Best, Problem
+from runner.core.types import Batch, PixelNorm
 from runner.defenses.natural import Natural
 
 

@@ -8,20 +8,24 @@ from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
 
+import hydra
 import pytest
 from composing import ROOT, composed
+from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import OmegaConf
+from running import parts_of
 
+from runner.core.config import resolved
 from runner.core.errors import ConfigError
 from runner.core.types import ContextualMetric
-from runner.jobs import checks, parts, resolved
+from runner.runs.run import Run
 
 GROUPS = (
     *("job", "dataset", "model", "training", "defense", "attribution", "attack", "epsilon", "metrics", "certificate"),
     "tracking",
 )
-YAMLS = sorted([*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "sweeps").glob("*.yaml")])
+YAMLS = sorted((ROOT / "conf").rglob("*.yaml"))
 PLUGINS = ("datasets", "models", "attributions", "attacks", "defenses", "metrics", "certificates")
 NEEDS = {
     "dataset=image_folder": ["dataset.name=mine", "dataset.classes=3"],
@@ -51,6 +55,29 @@ def options(group: str) -> list[str]:
 ALONE = [f"{group}={option}" for group in GROUPS if group not in ("metrics", "job") for option in options(group)]
 
 
+SAMPLE = [
+    [],
+    ["job=train", "dataset=flower17", "model=resnet18", "defense=ig_sum_norm", "training=cifar", "seed=3"],
+    ["attack=suite", "metrics=[pearson,topk_intersection]", "+new=1", "~tracking.tags"],
+    ["attack=transfer_model", "+defense@attack.source=feature_smoothing", "certificate=first_order"],
+    ["experiment=smoothed_geometry_cifar10", "defense=composite", "tracking=none"],
+    ["+sweeps=all_defenses", "+debug=tiny", "hydra/launcher=slurm"],
+]
+
+
+@pytest.mark.parametrize("overrides", SAMPLE, ids=" ".join)
+def test_tests_compose_as_hydra_does(overrides: list[str]) -> None:
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        stock = hydra.compose("config", overrides, return_hydra_config=True)
+    for _ in range(2):  # the second time it is a copy of what was kept
+        ours = composed(*overrides, hydra_node=True)
+        assert ours == stock
+        assert OmegaConf.is_struct(ours)
+        ours.seed, ours.hydra.job.name = 1_000, "changed"
+    del stock.hydra
+    assert composed(*overrides) == stock
+
+
 def test_every_group_of_the_contract_is_there() -> None:
     assert {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()} >= {*GROUPS, "hydra"}
     assert len(ALONE) > 35
@@ -67,7 +94,7 @@ def test_every_option_composes_and_passes_the_checks(choice: str, tmp_path: Path
         pytest.skip("the extra `imagenet` is not installed")
     rest = [] if choice.startswith("tracking") else ["tracking=none"]
     config = resolved(composed(choice, *NEEDS.get(choice, []), *rest, f"outputs={tmp_path}", "device=cpu"))
-    checks.check(config)
+    Run.of(config)
     group, option = choice.split("=")
     assert config[group]["name"].startswith("mine" if option == "image_folder" else option)
 
@@ -76,13 +103,52 @@ def test_every_option_composes_and_passes_the_checks(choice: str, tmp_path: Path
 def test_every_metric_by_itself(name: str, tmp_path: Path) -> None:
     overrides = [f"metrics=[{name}]", f"attack.measure={name}", *METRIC_NEEDS.get(name, [])]
     config = resolved(composed(*overrides, f"outputs={tmp_path}", "device=cpu"))
-    if not isinstance(parts.metrics(config)[name], ContextualMetric):
-        checks.check(config)
+    if not isinstance(parts_of(config).metrics[name], ContextualMetric):
+        Run.of(config)
     else:
         with pytest.raises(ConfigError, match=rf"attack\.measure={name}: allowed are objective"):
-            checks.check(config)
-        checks.check({**config, "attack": {**config["attack"], "measure": "objective"}})
-    assert list(parts.metrics(config)) == [name]
+            Run.of(config)
+        Run.of({**config, "attack": {**config["attack"], "measure": "objective"}})
+    assert list(parts_of(config).metrics) == [name]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [],
+        ["job=train", "defense=ssr"],
+        ["job=attack", "attack=sparse", "epsilon=l0_pixels"],
+        ["attack=manipulate_free", "epsilon=unbounded"],
+        ["attack=spatial", "epsilon=spatial", "epsilon.step=0.5"],
+        ["attack=random_ball", "dataset=mnist5k", "model=small_cnn"],
+    ],
+    ids=" ".join,
+)
+def test_debugging_sizes_fit_whatever_is_chosen(others: list[str], tmp_path: Path) -> None:
+    config = resolved(composed("+debug=tiny", *others, f"outputs={tmp_path}"))
+    Run.of(config)
+    assert (config["tracking"]["name"], config["examples"], config["training"]["epochs"]) == ("none", 4, 1)
+
+
+def test_debugging_sizes_win_over_those_of_a_sweep_and_have_a_store_of_their_own(monkeypatch) -> None:
+    monkeypatch.setenv("OUTPUTS", "/elsewhere")
+    config = composed("+sweeps=quickstart", "+debug=tiny")
+    assert (config.sweep, config.examples, config.dataset.name, config.model.name) == ("quickstart", 4, "digits", "mlp")
+    assert config.outputs == "/elsewhere/debug"
+    assert set(config) == set(composed())  # no key of its own, so no part of an identity
+
+
+def test_what_options_share_is_no_option() -> None:
+    shared = sorted(path for path in YAMLS if path.parent.name == "base")
+    assert len(shared) >= 10
+    for path in shared:
+        group = path.parents[1].name
+        assert path.stem not in options(group)
+    with pytest.raises(HydraException) as refused:
+        composed("dataset=nope")
+    listed = str(refused.value.__cause__ or refused.value).split("Config search path")[0]
+    assert all(name in listed for name in options("dataset"))
+    assert "base" not in listed
 
 
 @pytest.mark.parametrize("name", options("job"))
@@ -97,7 +163,7 @@ def test_all_pairs_of_defenses_attributions_and_attacks_pass(tmp_path: Path) -> 
     for defense, attribution, attack in rows:
         needed = NEEDS.get(f"attack={attack}", []) + NEEDS.get(f"attribution={attribution}", [])
         overrides = (f"defense={defense}", f"attribution={attribution}", f"attack={attack}", "dataset=digits", *needed)
-        checks.check(resolved(composed(*overrides, f"outputs={tmp_path}", "device=cpu")))
+        Run.of(resolved(composed(*overrides, f"outputs={tmp_path}", "device=cpu")))
 
 
 def imports_of(path: Path) -> set[str]:
@@ -110,22 +176,20 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-def test_plug_in_packages_import_core_and_nothing_beside_them() -> None:
+def test_plug_in_packages_import_what_is_below_and_nothing_beside_them() -> None:
     for package in PLUGINS:
         files = list((ROOT / "runner" / package).glob("*.py"))
         assert files
         for path in files:
             ours = {name.split(".")[1] for name in imports_of(path) if name.startswith("runner.")}
-            assert ours <= {"core", package}, path
+            assert ours <= {"core", "store", package}, path
 
 
 def test_only_tracking_imports_wandb() -> None:
-    users = [
-        path.name
-        for path in (ROOT / "runner").rglob("*.py")
-        if any(n.split(".")[0] == "wandb" for n in imports_of(path))
-    ]
-    assert users == ["tracking.py"]
+    files = (ROOT / "runner").rglob("*.py")
+    users = [path for path in files if any(name.split(".")[0] == "wandb" for name in imports_of(path))]
+    assert users
+    assert {path.relative_to(ROOT / "runner").parts[0].removesuffix(".py") for path in users} == {"tracking"}
 
 
 def test_there_is_one_call_of_instantiate() -> None:
@@ -138,4 +202,4 @@ def test_the_import_contracts_hold() -> None:
     assert tool is not None
     done = subprocess.run([tool, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout
-    assert "2 kept, 0 broken" in done.stdout
+    assert "4 kept, 0 broken" in done.stdout

@@ -9,9 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from composing import ROOT, composed
+from running import do
 
+from runner.core.config import resolved
 from runner.core.errors import ConfigError
-from runner.jobs import checks, resolved, run_job
+from runner.runs.run import Run
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 YAMLS = sorted(
@@ -44,7 +46,7 @@ def test_every_command_composes_and_passes_the_checks(line: str, tmp_path: Path)
     if any(word.startswith("hydra.") for word in single):
         composed(*single, hydra_node=True)
     if config["job"]["name"] != "report":
-        checks.check(config)
+        Run.of(config)
 
 
 def block(language: str) -> str:
@@ -78,7 +80,7 @@ def test_the_attack_in_ten_lines_runs(tmp_path: Path, monkeypatch: pytest.Monkey
         "tracking=none",
         f"outputs={tmp_path}",
     ]
-    run_job(resolved(composed(*small, *overrides, f"hydra.searchpath=[file://{tmp_path / 'conf'}]")))
+    do(resolved(composed(*small, *overrides, f"hydra.searchpath=[file://{tmp_path / 'conf'}]")))
     (file,) = tmp_path.glob("attacks/*-flatten-*/rows.parquet")
     distance = pd.read_parquet(file).groupby("epsilon").cosine_distance.mean()
     assert distance[0.0] == pytest.approx(0.0, abs=1e-6)
@@ -100,4 +102,4 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_an_unknown_option_in_a_command_would_be_noticed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="defense.epsilon"):
-        checks.check(resolved(composed("defense=madry_l2", "defense.epsilon=-1", f"outputs={tmp_path}")))
+        Run.of(resolved(composed("defense=madry_l2", "defense.epsilon=-1", f"outputs={tmp_path}")))

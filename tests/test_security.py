@@ -17,15 +17,17 @@ import pytest
 import torch
 from composing import ROOT
 from pyarrow import ArrowInvalid
+from running import as_job, do, train_run
 
-from runner.core import secrets, store
+from runner.core import secrets
 from runner.core.errors import ConfigError, StoreError
-from runner.core.state import read_state
-from runner.core.store import Folder, inside
-from runner.jobs import cells, report, run_job
-from runner.jobs.train import STATE
 from runner.models.weights import read_state as read_weights
 from runner.report.load import read_gallery
+from runner.report.stored_runs import report_on
+from runner.store import files
+from runner.store.folder import Folder, inside
+from runner.store.saved_state import read_state
+from runner.training.checkpoint import STATE
 
 # ---- loading runs no code
 
@@ -99,8 +101,8 @@ def test_states_with_code_count_as_damaged(tmp_path: Path, mark: Path, form: Cal
     file = tmp_path / "state"
     file.write_bytes(form(Payload(mark)))
     assert read_state(file) is None
-    assert store.read_tensors(file) is None
-    assert caplog.text.count("its work is done again") == 2
+    assert files.read_tensors(file) is None
+    assert caplog.text.count("its work starts from the beginning") == 2
     with pytest.raises(StoreError, match="not a gallery"):
         read_gallery(file, {"group_id": "x", "seed": 0})
     with pytest.raises(ArrowInvalid):
@@ -111,14 +113,14 @@ def test_states_with_code_count_as_damaged(tmp_path: Path, mark: Path, form: Cal
 
 def test_a_training_whose_state_was_replaced_begins_again(compose, mark: Path, caplog) -> None:
     config = compose("job=train")
-    folder = cells.train_cell(config).folder
-    store.write_text(folder / "scratch" / STATE, "")
+    folder = train_run(config).folder
+    files.write_text(folder / "scratch" / STATE, "")
     (folder / "scratch" / STATE).write_bytes(as_torch_file(Payload(mark)))
-    assert run_job(config)["epochs"] == 2
+    assert do(config)["epochs"] == 2
     assert "it is damaged, or would run code when loaded" in caplog.text
     (folder / "model.safetensors").write_bytes(as_torch_file(Payload(mark)))
     with pytest.raises(ConfigError, match=r"model\.safetensors: cannot be loaded"):
-        run_job({**config, "job": {"name": "attack", "_target_": "runner.jobs.attack.run"}})
+        do(as_job(config, "attack"))
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
@@ -140,8 +142,8 @@ def test_no_code_of_ours_loads_by_pickle() -> None:
                 loads.add((path.name, name))
             assert name not in ("eval", "exec", "np.load", "yaml.load", "yaml.unsafe_load"), path
     assert torch_loads == 1
-    assert loads == {("composition.py", "pickle.dumps")}
-    assert "pickle.loads" in (ROOT / "runner/plugins/hydra_plugins/runner_sweeps/composition.py").read_text()
+    assert loads == {("loader.py", "pickle.dumps")}
+    assert "pickle.loads" in (ROOT / "runner/sweeps/composition/loader.py").read_text()
 
 
 # ---- paths stay in the store
@@ -159,7 +161,7 @@ def test_names_of_options_make_no_path(compose, tmp_path: Path, name: str) -> No
     config = compose("job=train", "training.epochs=0")
     for group in ("dataset", "model", "defense"):
         config[group]["name"] = name
-    run_job(config)
+    do(config)
     outside = {path for path in tree(tmp_path) if path.parts[0] != "outputs"}
     assert outside == set()
     made = {path for path in tree(tmp_path) if path.name == "result.json"}
@@ -170,18 +172,18 @@ def test_names_of_options_make_no_path(compose, tmp_path: Path, name: str) -> No
 @pytest.mark.parametrize("name", [name for name in ESCAPES if name])
 def test_names_of_sweeps_are_refused_before_anything_is_made(compose, tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="^sweep="):
-        run_job(compose("job=train") | {"sweep": name})
+        do(compose("job=train") | {"sweep": name})
     with pytest.raises(ConfigError, match=r"^report\.sweep=.*: allowed are none"):
-        report.run(compose("job=report") | {"report": {"sweep": name, "runs": None, "name": None}})
+        do(compose("job=report") | {"report": {"sweep": name, "runs": None, "name": None}})
     assert {path for path in tree(tmp_path) if path != Path("outputs")} == set()
 
 
 @pytest.mark.parametrize("name", [name for name in ESCAPES if name])
 def test_the_name_of_a_report_makes_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     made: list[Path] = []
-    monkeypatch.setattr(report, "build_report", lambda attacks, models, folder, *rest: made.append(folder))
+    monkeypatch.setattr("runner.report.build.build_report", lambda attacks, models, folder, *rest: made.append(folder))
     failed = [{"job": "attack", "error": "x"}]
-    report.report_on([], tmp_path / "outputs", name, failed)
+    report_on([], tmp_path / "outputs", name, failed)
     assert [folder.parent for folder in made] == [tmp_path / "outputs" / "reports"]
     assert made[0].name.strip(".") != ""
 
@@ -191,12 +193,12 @@ def test_a_file_of_the_store_cannot_lead_out_of_it(compose, tmp_path: Path, name
     outputs = tmp_path / "outputs"
     with pytest.raises(StoreError, match="which is not in it"):
         inside(outputs, named)
-    store.write_json(outputs / "sweeps" / "mine" / "cells.json", {"cells": [{"job": "attack", "folder": named}]})
+    files.write_json(outputs / "sweeps" / "mine" / "cells.json", {"cells": [{"job": "attack", "folder": named}]})
     with pytest.raises(StoreError, match="which is not in it"):
-        report.run(compose("job=report") | {"report": {"sweep": "mine", "runs": None, "name": None}})
+        do(compose("job=report") | {"report": {"sweep": "mine", "runs": None, "name": None}})
     Folder(outputs / "evaluations" / "e").record("ok", {"job": "evaluate", "runs": [named]})
     with pytest.raises(StoreError, match="which is not in it"):
-        report.report_on([outputs / "evaluations" / "e"], outputs, "x")
+        report_on([outputs / "evaluations" / "e"], outputs, "x")
 
 
 def test_a_link_in_place_of_a_file_is_replaced_not_written_through(tmp_path: Path) -> None:

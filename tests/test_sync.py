@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner import sync
-from runner.core.store import locked
+from runner.store.locks import locked
 from runner.tracking import track
 
 FAKE = f"""#!{sys.executable}
@@ -109,9 +109,9 @@ def test_torn_runs_are_left_alone_with_a_message_and_stop_nobody(add, outputs: P
     assert called(outputs) == ["attack-dddddddddddd"]
     err = capsys.readouterr().err
     assert counts(err) == {"uploaded": 1, "skipped": 0, "running": 0, "torn": 3, "failed": 0}
-    assert "torn offline-run-20260101_000000-attack-aaaaaaaaaaaa: holds no record\n" in err
-    assert "torn offline-run-20260101_000100-attack-bbbbbbbbbbbb: no header of W&B's\n" in err
-    assert "torn offline-run-20260101_000200-attack-cccccccccccc: ends within a record" in err
+    assert "torn offline-run-20260101_000000-attack-aaaaaaaaaaaa: it holds no record\n" in err
+    assert "torn offline-run-20260101_000100-attack-bbbbbbbbbbbb: it has no W&B header\n" in err
+    assert "torn offline-run-20260101_000200-attack-cccccccccccc: it ends within a record" in err
 
 
 def test_the_parts_of_a_run_go_up_in_order_and_wait_for_each_other(
@@ -151,7 +151,7 @@ def test_an_upload_without_end(add, outputs: Path, capsys, monkeypatch: pytest.M
     monkeypatch.setenv("SLOW", "aaaaaaaaaaaa")
     monkeypatch.setattr(sync, "SECONDS", 1.5)
     assert sync.main([str(outputs)]) == 1
-    assert "aaaaaaaaaaaa: no end after 2 seconds; is there a network?\n" in capsys.readouterr().err
+    assert "aaaaaaaaaaaa: not finished after 2 seconds; is there a network?\n" in capsys.readouterr().err
     assert not list(outputs.rglob("*aaaa.wandb.synced"))
     assert len(list(outputs.rglob("*.synced"))) == 1
 
@@ -181,5 +181,5 @@ def test_every_tear_is_found(real: Path) -> None:
     ]
     assert 0 < len(whole) < len(told)
     assert whole[-1] == len(content)
-    assert sync.torn(content[:-1]) == f"ends within a record, after {len(told) - 1} whole ones"
-    assert sync.torn(content + b"\0") == f"ends within a record, after {len(told)} whole ones"
+    assert sync.torn(content[:-1]) == f"it ends within a record, after {len(told) - 1} complete ones"
+    assert sync.torn(content + b"\0") == f"it ends within a record, after {len(told)} complete ones"

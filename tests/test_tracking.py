@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from runner.core.errors import ConfigError
-from runner.core.provenance import provenance
-from runner.tracking import Tracker, track
-from runner.tracking_settings import TrackingSettings
+from runner.runs.provenance import provenance
+from runner.tracking import track
+from runner.tracking.settings import TrackingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 SECRET = "f" * 8 + "0123456789abcdef" * 2
@@ -178,15 +178,10 @@ def test_nothing_secret_and_nothing_in_the_home_folder(whole):
 # ---- ends of a run
 
 
-def test_a_failed_body_finishes_with_exit_code_1(tmp_path):
-    with pytest.raises(ZeroDivisionError), open_track(tmp_path):
-        raise ZeroDivisionError
-    assert records(runs(tmp_path)[0], "exit") == [{"exit_code": 1}]
-
-
-def test_an_interrupt_passes_through_and_closes_the_run(tmp_path):
-    with pytest.raises(KeyboardInterrupt), open_track(tmp_path):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_an_error_in_the_body_passes_through_and_ends_the_run_with_exit_code_1(tmp_path, error):
+    with pytest.raises(error), open_track(tmp_path):
+        raise error
     assert records(runs(tmp_path)[0], "exit") == [{"exit_code": 1}]
 
 
@@ -402,9 +397,3 @@ def test_wandbs_own_variables_are_the_defaults(monkeypatch, variable, value, key
     monkeypatch.setenv(variable, value)
     assert composed("wandb_offline")[key] == value
     assert composed("none")["mode"] == "disabled"
-
-
-def test_a_disabled_tracker_is_the_plain_one(tmp_path):
-    with open_track(tmp_path, {"mode": "disabled"}) as tracker:
-        assert type(tracker) is Tracker
-    assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,7 @@
-"""Objectives that are the reported distance itself: the cosine distance, and the ratio of SENS-MAX.
+"""Objectives that are reported distances themselves: the cosine distance, and the ratio of SENS-MAX.
 
-Both are written as the length of a difference, so that their gradient at the clean map is exactly zero and not the rounding
-error of two large terms, which the first step would blow up to full size.
+Both are written as the length of a difference, so that their gradient at the clean map is exactly zero. Otherwise it would be
+rounding error, which the first step would scale to full size.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Cosine:
 
 @dataclass(frozen=True)
 class L2Ratio:
-    """Raise |b - a|_2 / |a|_2, maps as they are: the ratio whose maximum in the ball is SENS-MAX (Yeh et al. 2019).
+    """Raise |b - a|_2 / |a|_2 of the unscaled maps: the ratio whose maximum in the ball is SENS-MAX (Yeh et al. 2019).
 
-    A clean map of zero has no length to compare with; its ratio is taken over 1, as Captum's `sensitivity_max` does.
+    If the clean map is zero, the divisor is 1, as in Captum's `sensitivity_max`.
     """
 
     def bind(self, original: Original) -> Bound:
-        """Ratios are taken over the lengths of the clean maps."""
+        """Ratios are relative to the lengths of the clean maps."""
         first = original.maps.flatten(1).detach()
         size = first.abs().amax(dim=1, keepdim=True)
         size = torch.where(size == 0, 1.0, size)

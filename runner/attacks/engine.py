@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from runner.core import rng
-from runner.core.errors import ConfigError, require
+from runner.core.errors import require, require_at_least, require_positive
 from runner.core.norms import normalise, project, sample_ball
 from runner.core.types import PixelNorm
 
 Objective = Callable[[Tensor, int], Tensor]
-"""(images, step) -> (N,) values to be raised, differentiable in the images."""
+"""(images, step) -> (N,) values to raise, differentiable in the images."""
 
 Visit = Callable[[Tensor], None]
 """Called with every iterate, which lies inside the ball and the box."""
@@ -39,10 +39,8 @@ class ProjectedGradient:
     update: Literal["normalised", "adam"] = "normalised"
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, "attack.steps", self.steps, "at least 1")
-        require(self.step_size is None or self.step_size > 0, "attack.step_size", self.step_size, "above 0, or null")
-        if self.update not in ("normalised", "adam"):
-            raise ConfigError.choice("attack.update", self.update, ("normalised", "adam"))
+        require_at_least("attack.steps", self.steps, 1)
+        require_positive("attack.step_size", self.step_size, "above 0, or null")
         require(
             self.update != "adam" or self.step_size is not None, "attack.step_size", None, "a number with update=adam"
         )
@@ -57,7 +55,7 @@ class ProjectedGradient:
         start: Tensor | None = None,
         visit: Visit | None = None,
     ) -> Tensor:
-        """The last iterate (N, C, H, W). It begins at `start` (default: the clean images), or at a random point."""
+        """The last iterate (N, C, H, W), from `start` (default: the clean images) or from a random point."""
         images = self.begin(clean if start is None else start, clean, epsilon, norm, keys)
         first, second = torch.zeros_like(images), torch.zeros_like(images)
         for step in range(self.steps):
@@ -72,7 +70,7 @@ class ProjectedGradient:
         return images
 
     def length(self, epsilon: float, step: int) -> float:
-        """How far a step goes. Errors: `ConfigError` without a budget, which only Adam can do without."""
+        """Length of a step. Errors: `ConfigError` for an infinite budget, unless with Adam."""
         require(epsilon != float("inf"), "epsilon.values", "inf", "finite unless attack.update=adam")
         return epsilon * (self.step_size or 2.5 / self.steps)
 
@@ -94,17 +92,16 @@ def values_and_direction(objective: Objective, images: Tensor, step: int) -> tup
     leaf = images.detach().requires_grad_(True)
     with torch.enable_grad():
         values = objective(leaf, step)
-        if not values.requires_grad:  # a map that does not depend on the images: a linear model's
+        if not values.requires_grad:  # the map does not depend on the images, as for a linear model
             return values, torch.zeros_like(images)
         (gradient,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True, materialize_grads=True)
     return values.detach(), torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def leave_flat(gradients: Tensor, keys: Tensor) -> Tensor:
-    """Gradients, with a random direction for examples where all of it is zero.
+    """The gradients, with a random direction for examples whose gradient is zero.
 
-    A distance from the clean map has a zero gradient at the clean image, where most searches begin: without this they would
-    never leave it.
+    A distance from the clean map has a zero gradient at the clean image, where most searches start; they could not leave it.
     """
     flat = gradients.flatten(1).abs().amax(dim=1) == 0
     if not flat.any():

@@ -1,8 +1,8 @@
-"""When the verdict of an attack suite is not to be trusted: signs that its gradients, its twin or its examples fail it.
+"""Flags that warn when the result of an attack suite should not be trusted, because of its gradients, twin or examples.
 
 In the spirit of Carlini et al. (2019), "On Evaluating Adversarial Robustness", section 5, and of the flags of AutoAttack
-(Croce and Hein 2020), for attributions. Comparisons of two searches are paired over the examples, and count where the mean
-difference is more than three of its standard errors above zero.
+(Croce and Hein 2020), for attributions. Comparisons of two searches are paired over the examples, and count if the mean
+difference is more than three standard errors above zero.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import torch
 from torch import Tensor
 
 SHARE = 0.1
-"""Share of the examples, or of another gain, from which on a sign counts."""
+"""Share of the examples, or of another gain, from which a flag is raised."""
 REJECTED = 0.5
-"""Share of the iterates that may be rejected for a flipped label."""
+"""Largest share of iterates that may be rejected for a flipped label."""
 _ERRORS = 3.0
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a suite saw at E budgets above 0, smallest first, on N examples. Harm: larger is worse for the attribution."""
+    """A suite's findings at E budgets above 0, smallest first, on N examples. Harm: larger is worse for the attribution."""
 
     epsilons: tuple[float, ...]
     clean: Tensor
     """(N,) harm of the clean images."""
     gradient: Tensor
-    """(E, N) the most harm that members with the map's own gradient found, each from the clean image."""
+    """(E, N) the largest harm found by members with the map's own gradient, each from the clean image."""
     random: Tensor | None
-    """(E, N) of random draws; None without such a member."""
+    """(E, N) the same of random draws; None without such a member."""
     transfer: Tensor | None
-    """(E, N) of images that were optimised on other attributions, or None."""
+    """(E, N) the same of images that were optimised on other attributions, or None."""
     query: Tensor | None
-    """(E, N) of the members without any gradient that are not random draws, or None."""
+    """(E, N) the same of members without gradients, except random draws, or None."""
     still: Tensor
-    """(E, N) whether no gradient member has a gradient at a random point of the ball."""
+    """(E, N) whether all gradient members have zero gradients at a random point of the ball."""
     rejected: Tensor
     """(E, N) share of the iterates that flipped the label."""
     twin_gain: Tensor
@@ -54,7 +54,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Flag:
-    """One sign. `value` is the worst over the budgets, `bound` where it begins to count, `epsilons` where it did."""
+    """One flag. `value` is the worst over the budgets, `bound` the limit, `epsilons` the budgets beyond the limit."""
 
     says: str
     value: float
@@ -64,7 +64,7 @@ class Flag:
 
 
 def raised(evidence: Evidence) -> dict[str, dict[str, Any]]:
-    """Every flag by name, tripped or not, as plain data."""
+    """All flags by name, raised or not, as plain data."""
     return {name: asdict(check(evidence)) for name, check in CHECKS.items()}
 
 
@@ -84,7 +84,7 @@ def _transfer_beats_white_box(evidence: Evidence) -> Flag:
 
 
 def _larger_budget_smaller_change(evidence: Evidence) -> Flag:
-    """Each budget is searched from the clean image, so that a search that fails in a larger ball shows."""
+    """Each budget is searched from the clean image, which reveals a search that fails in a larger ball."""
     found = [
         part for part in (evidence.gradient, evidence.random, evidence.transfer, evidence.query) if part is not None
     ]
@@ -94,7 +94,7 @@ def _larger_budget_smaller_change(evidence: Evidence) -> Flag:
 
 
 def _masked(evidence: Evidence) -> Flag:
-    """Gradients that gain less than a tenth, on their own twin, of what images from elsewhere gain on the model."""
+    """Gradients gain, on their own twin, less than a tenth of what other members' images gain on the model."""
     foreign = [part for part in (evidence.transfer, evidence.query) if part is not None]
     if not foreign:
         return _unknown("nothing to compare the gradients with: the suite has no member that transfers or queries")
@@ -126,7 +126,7 @@ def _labels_flip(evidence: Evidence) -> Flag:
 
 
 def _few_examples(evidence: Evidence) -> Flag:
-    """An example counts where some iterate kept its label: elsewhere there was nothing to keep."""
+    """Counts the examples with at least one iterate that kept the label; for others there is nothing to keep."""
     left = evidence.rejected.lt(1).sum(dim=1).double()
     tripped = left < evidence.least_examples
     says = "too few examples are left on which any iterate kept the label"
@@ -147,7 +147,7 @@ CHECKS: Mapping[str, Callable[[Evidence], Flag]] = {
 
 
 def _excess(evidence: Evidence, stronger: Tensor | None, weaker: Tensor, says: str) -> Flag:
-    """In standard errors: how far the mean of `stronger - weaker` (E, N) lies above zero."""
+    """How many standard errors the mean of `stronger - weaker` (E, N) is above zero."""
     if stronger is None or stronger.shape[1] < 2:
         return _unknown(f"{says} (not looked for: no such member, or a single example)")
     difference = stronger.double() - weaker.double()

@@ -15,28 +15,29 @@ from runner.attacks.halving import HalvingAscent
 from runner.attacks.judge import Judge, merge, reference_maps
 from runner.attacks.objectives import Bound, Objective, Original
 from runner.core import rng
-from runner.core.errors import ConfigError, require
-from runner.core.types import Best, PixelNorm, Problem
+from runner.core.attack_types import Best, Problem
+from runner.core.errors import require, require_at_least, require_positive
+from runner.core.types import PixelNorm
 
 _DRAW_STREAM = 2_000_003
-"""Noise of the second and later draws of a step; the first is the one that a single draw takes."""
+"""Stream of the second and later draws of a step; the first draw is the same as without averaging."""
 
 
 @dataclass(frozen=True)
 class GradientAttack:
     """Raise `objective` by projected gradient ascent and keep the iterate that `measure` calls most harmful.
 
-    The epsilon grid is walked from its smallest budget to its largest. Each search begins at the best image of the smaller
-    budget, which is feasible in the larger, and never returns less than it; further restarts begin at random points.
+    Budgets are searched from the smallest to the largest. Each search starts at the best image of the smaller budget, which lies
+    in the larger ball too, and never returns a less harmful one; further restarts start at random points.
 
     `measure`: a metric's name, or `objective` for the objective's own value on the true model. `keep`: `best` iterate by
     that measure, or the `last` that preserves the label (the released notebooks of Wang et al. 2020).
-    `update: halving` lets the step find its own length (`HalvingAscent`).
+    `update: halving` adapts the step length (`HalvingAscent`).
     `beta`, `beta_end`: softplus strength of the twin, fixed or growing geometrically over the steps (Dombrowski et al.
     2019: 10 to 100); `beta: null` attacks the model itself, which needs a model with a second derivative.
     `draws`: for stochastic attributions, `fresh` noise at each step (expectation over the noise) or `common` noise.
     `eot`: draws of that noise whose gradients are averaged at each step (expectation over transformation, Athalye et al.
-    2018); they are taken one after the other, so they cost time and no memory.
+    2018); they are computed one after the other, so they cost time but no memory.
     """
 
     objective: Objective
@@ -54,29 +55,23 @@ class GradientAttack:
     order: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        if self.update not in ("normalised", "halving", "adam"):
-            raise ConfigError.choice("attack.update", self.update, ("normalised", "halving", "adam"))
         self._engine(self.random_start)
-        require(self.restarts >= 1, "attack.restarts", self.restarts, "at least 1")
-        require(self.eot >= 1, "attack.eot", self.eot, "at least 1")
-        require(self.beta is None or self.beta > 0, "attack.beta", self.beta, "above 0, or null")
-        require(self.beta_end is None or self.beta_end > 0, "attack.beta_end", self.beta_end, "above 0, or null")
+        require_at_least("attack.restarts", self.restarts, 1)
+        require_at_least("attack.eot", self.eot, 1)
+        require_positive("attack.beta", self.beta, "above 0, or null")
+        require_positive("attack.beta_end", self.beta_end, "above 0, or null")
         require(
             self.beta_end is None or self.beta is not None, "attack.beta_end", self.beta_end, "null when attack.beta is"
         )
         moving = self.beta_end is not None and self.update == "halving"
         require(not moving, "attack.beta_end", self.beta_end, "null with attack.update=halving, which compares steps")
-        if self.keep not in ("best", "last"):
-            raise ConfigError.choice("attack.keep", self.keep, ("best", "last"))
-        if self.draws not in ("fresh", "common"):
-            raise ConfigError.choice("attack.draws", self.draws, ("fresh", "common"))
 
     def start(self, problem: Problem) -> Best:
-        """The clean images, scored."""
+        """The clean images with their harm."""
         return self._judge(problem).start()
 
     def search(self, problem: Problem, epsilon: float, norm: PixelNorm, best: Best) -> Best:
-        """The most harmful images inside the ball: those of all restarts, and `best` itself."""
+        """The most harmful images inside the ball, from all restarts and `best`."""
         judge, raise_this = self._judge(problem), self._ascent(problem)
         for restart in range(self.restarts):
             engine = self._engine(self.random_start or restart > 0)
@@ -90,14 +85,14 @@ class GradientAttack:
         return best
 
     def betas(self) -> list[float | None]:
-        """Softplus strength of the twin at each step; None where the model itself is used."""
+        """Softplus beta of the twin at each step; None if the model itself is used."""
         if self.beta is None:
             return [None] * self.steps
         growth = (self.beta_end or self.beta) / self.beta
         return [self.beta * growth ** (step / max(self.steps - 1, 1)) for step in range(self.steps)]
 
     def direction(self, problem: Problem, images: Tensor) -> Tensor:
-        """(N, C, H, W): the gradient that a first step from these images would follow; zero where there is none."""
+        """(N, C, H, W): the gradient of a first step from these images; zero if it does not exist."""
         return ascent_direction(partial(self._ascent(problem), keys=problem.keys), images, 0)
 
     def _engine(self, random_start: bool) -> ProjectedGradient:
@@ -106,10 +101,9 @@ class GradientAttack:
         return ProjectedGradient(self.steps, self.step_size, random_start, self.update)
 
     def _judge(self, problem: Problem) -> Judge:
-        reference = reference_maps(problem)
         if self.measure == "objective":
-            return Judge(problem, self._bind(problem, problem.model, reference))
-        return Judge(problem, lambda maps, probabilities: problem.harm(reference, maps))
+            return Judge(problem, self._bind(problem, problem.model, reference_maps(problem)))
+        return Judge.by_measure(problem)
 
     def _bind(self, problem: Problem, network: nn.Module, maps: Tensor) -> Bound:
         with torch.no_grad():
@@ -140,7 +134,7 @@ class GradientAttack:
 
 
 def _expectation(value: Callable[..., Tensor], draws: int, images: Tensor, step: int, keys: Tensor) -> Tensor:
-    """(N,) means over `draws` draws, with the gradient of that mean; the graph of each draw is freed before the next."""
+    """(N,) means over `draws` draws and their gradients; the graph of each draw is freed before the next."""
     total, gradient = images.detach().new_zeros(len(images)), torch.zeros_like(images, requires_grad=False)
     for draw in range(draws):
         values, direction = values_and_direction(partial(value, keys=keys, draw=draw), images, step)
@@ -150,7 +144,7 @@ def _expectation(value: Callable[..., Tensor], draws: int, images: Tensor, step:
 
 
 class _Kept:
-    """Remembers, over the iterates of one ascent, what is to be kept."""
+    """Keeps the best (or last) iterate of one ascent."""
 
     def __init__(self, judge: Judge, best: Best, keep: str) -> None:
         self.best, self._update = best, judge.better if keep == "best" else judge.latest

@@ -1,4 +1,4 @@
-"""Projected gradient ascent whose step halves by itself: APGD of Croce and Hein (ICML 2020).
+"""Projected gradient ascent with adaptive halving of the step: APGD of Croce and Hein (ICML 2020).
 
 "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks", Algorithm 1 and section 3.
 """
@@ -23,11 +23,11 @@ _FIRST_STEP = 2.0
 
 @dataclass(frozen=True)
 class HalvingAscent(ProjectedGradient):
-    """Long steps with momentum; each example halves its own where that helps, and goes on from the best point it has seen.
+    """Long steps with momentum; an example that stops improving halves its step and continues from its best point.
 
-    It does so at checkpoints, where fewer than three quarters of the steps since the last one rose, or where neither the step
-    nor the best value has changed since. `step_size` is the first step, relative to epsilon; null means 2, as published.
-    There are as many gradients as steps.
+    This happens at a checkpoint if fewer than three quarters of the steps since the last one raised the objective, or if neither
+    the step nor the best value has changed. `step_size` is the first step, relative to epsilon; null means 2, as published.
+    There is one gradient per step.
     """
 
     def __call__(
@@ -40,7 +40,7 @@ class HalvingAscent(ProjectedGradient):
         start: Tensor | None = None,
         visit: Visit | None = None,
     ) -> Tensor:
-        """The last iterate (N, C, H, W). It begins at `start` (default: the clean images), or at a random point."""
+        """The last iterate (N, C, H, W), from `start` (default: the clean images) or from a random point."""
         images = self.begin(clean if start is None else start, clean, epsilon, norm, keys)
         previous, path, checkpoints = images, _Path(images, self.length(epsilon, 0)), self.checkpoints()
         for step in range(self.steps):
@@ -63,7 +63,7 @@ class HalvingAscent(ProjectedGradient):
         return epsilon * (self.step_size or _FIRST_STEP)
 
     def checkpoints(self) -> frozenset[int]:
-        """Steps before which lengths are halved: 22, 41, 57, 70, ... hundredths of all, at least 6 apart, rounded up."""
+        """The checkpoints: steps at 22, 41, 57, 70, ... hundredths of all, rounded up; gaps shrink to 6 hundredths."""
         hundredths = [0, 22]
         while hundredths[-1] < 100:
             hundredths.append(hundredths[-1] + max(hundredths[-1] - hundredths[-2] - 3, 6))
@@ -71,7 +71,7 @@ class HalvingAscent(ProjectedGradient):
 
 
 class _Path:
-    """What each example of one ascent remembers: its step, its best point, and how it fared since the last checkpoint."""
+    """The state of each example in one ascent: its step, its best point, and its progress since the last checkpoint."""
 
     def __init__(self, images: Tensor, step: float) -> None:
         nothing = images.new_full((len(images),), -math.inf)
@@ -82,7 +82,7 @@ class _Path:
         self._seen_values, self._halved = nothing, torch.zeros_like(nothing, dtype=torch.bool)
 
     def see(self, images: Tensor, values: Tensor, gradients: Tensor) -> None:
-        """Take in the objective (N,) at the point reached, and its gradient (N, C, H, W)."""
+        """Record the objective (N,) and its gradient (N, C, H, W) at the current point."""
         self._rises += (values > self._values).to(values.dtype)
         self._moves += 1
         better = values > self._best_values
@@ -94,7 +94,7 @@ class _Path:
         self._values, self.gradients = values, gradients
 
     def halve(self, images: Tensor) -> Tensor:
-        """`images`, or the best point of the examples whose step is now half as long."""
+        """`images`, with the best point for the examples whose step was just halved."""
         stuck = ~self._halved & (self._best_values == self._seen_values)
         halved = stuck | (self._rises < _RISING * self._moves)
         self.step = _pick(halved, self.step / 2, self.step)

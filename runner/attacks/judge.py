@@ -1,4 +1,4 @@
-"""Which iterate is kept: the true model decides, never the twin that the gradients came from."""
+"""Decides which iterate is kept, on the true model and never on the twin that gives the gradients."""
 
 from __future__ import annotations
 
@@ -9,21 +9,28 @@ import torch
 from torch import Tensor
 
 from runner.core import rng
-from runner.core.types import Best, Problem
+from runner.core.attack_types import Best, Problem
+from runner.core.errors import require
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """(maps (N, H, W), probabilities (N, K)) of the true model -> harm (N,), larger is worse for the attribution."""
 
 _JUDGE_STREAM = 1_000_003
-"""The judge's own noise: the same draws for every iterate and budget, so that its curve is monotone."""
+"""Stream of the judge's noise: the same draws for every iterate and budget, so that its curve is monotone."""
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Scores candidates on the true model and keeps the most harmful that preserves the predicted label."""
+    """Scores candidates on the true model and keeps the most harmful one that preserves the predicted label."""
 
     problem: Problem
     score: Score
+
+    @classmethod
+    def by_measure(cls, problem: Problem) -> Judge:
+        """A judge by the metric `attack.measure`, relative to the maps of the clean images."""
+        reference = reference_maps(problem)
+        return cls(problem, lambda maps, probabilities: problem.harm(reference, maps))
 
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Harm (N,) and whether the predicted class is still the clean one (N,)."""
@@ -42,14 +49,19 @@ class Judge:
         return Best(self.problem.images, harm, torch.zeros_like(harm, dtype=torch.bool))
 
     def better(self, best: Best, images: Tensor) -> Best:
-        """`best`, with every example replaced whose candidate is more harmful and keeps its label."""
+        """`best`, replaced by the candidate for each example where that is more harmful and keeps the label."""
         harm, kept = self.look(images)
         return merge(best, Best(images, harm, kept), kept & (harm > best.harm))
 
     def latest(self, best: Best, images: Tensor) -> Best:
-        """`best`, with every example replaced whose candidate keeps its label, more harmful or not."""
+        """`best`, replaced by the candidate for each example where that keeps the label, more harmful or not."""
         harm, kept = self.look(images)
         return merge(best, Best(images, harm, kept), kept)
+
+
+def require_metric(measure: str) -> None:
+    """Reject `measure: objective` for an attack without an objective."""
+    require(measure != "objective", "attack.measure", measure, "the name of a metric")
 
 
 def reference_maps(problem: Problem) -> Tensor:

@@ -1,4 +1,4 @@
-"""Projected gradient ascent on the label: adversarial accuracy, to stand next to the robustness of the attribution."""
+"""Projected gradient ascent on the label: adversarial accuracy, for comparison with the robustness of attributions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from torch.nn import functional as F
 from runner.attacks.engine import ProjectedGradient
 from runner.attacks.judge import merge
 from runner.core import rng
-from runner.core.errors import ConfigError, require
-from runner.core.types import Best, Norm, Problem
+from runner.core.attack_types import Best, Problem
+from runner.core.errors import require_at_least
+from runner.core.types import Norm
 
 
 @dataclass(frozen=True)
 class LabelAttack:
-    """Raise the loss of the predicted class and let the label flip (Madry et al. 2018); no attribution takes part.
+    """Raise the loss of the predicted class and let the label flip (Madry et al. 2018), without using the attribution.
 
-    `loss`: what gradients are taken of, the cross-entropy or the `margin` (largest other logit minus the predicted one; Carlini
-    and Wagner 2017). Kept is the iterate with the largest margin: of all losses the one whose sign says whether the label
-    flipped, so that a flip is never given up for a larger loss without one, and the share of flips grows with the budget.
+    `loss`: the cross-entropy, or the `margin` (largest other logit minus the predicted one; Carlini and Wagner 2017). The iterate
+    with the largest margin is kept, because its sign says whether the label flipped: a flip is never lost to an iterate without
+    one, so the share of flips grows with the budget.
     """
 
     steps: int = 50
@@ -36,17 +37,15 @@ class LabelAttack:
 
     def __post_init__(self) -> None:
         self._engine(self.random_start)
-        require(self.restarts >= 1, "attack.restarts", self.restarts, "at least 1")
-        if self.loss not in ("cross_entropy", "margin"):
-            raise ConfigError.choice("attack.loss", self.loss, ("cross_entropy", "margin"))
+        require_at_least("attack.restarts", self.restarts, 1)
 
     def start(self, problem: Problem) -> Best:
-        """The clean images, with their margins."""
+        """The clean images with their margins."""
         harm = _margins_of(problem, problem.images)
         return Best(problem.images, harm, torch.zeros_like(harm, dtype=torch.bool))
 
     def search(self, problem: Problem, epsilon: float, norm: Norm, best: Best) -> Best:
-        """The images of the largest margin inside the ball, and `best` itself."""
+        """The images with the largest margin, from the search and `best`."""
         for restart in range(self.restarts):
             kept = _Kept(problem, best)
             engine, keys = self._engine(self.random_start or restart > 0), rng.fold(problem.keys, restart)
@@ -67,7 +66,7 @@ class LabelAttack:
 
 
 def margins(logits: Tensor, targets: Tensor) -> Tensor:
-    """(N,) largest logit of another class minus that of the target: positive where the label flipped."""
+    """(N,) largest logit of another class minus that of the target: positive if the label flipped."""
     own = F.one_hot(targets, logits.shape[1]).bool()
     others = logits.masked_fill(own, float("-inf")).amax(dim=1)
     return others - logits.gather(1, targets.unsqueeze(1)).squeeze(1)
@@ -79,7 +78,7 @@ def _margins_of(problem: Problem, images: Tensor) -> Tensor:
 
 
 class _Kept:
-    """Remembers the iterate of the largest margin, flipped or not."""
+    """Keeps the iterate with the largest margin, flipped or not."""
 
     def __init__(self, problem: Problem, best: Best) -> None:
         self.problem, self.best = problem, best

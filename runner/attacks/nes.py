@@ -1,4 +1,4 @@
-"""NES: gradient ascent on a gradient that is estimated from queries alone."""
+"""NES: gradient ascent with gradients estimated from queries."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from runner.attacks.judge import Judge, merge
-from runner.attacks.query import begin, budget_keys, charge, distance_judge
+from runner.attacks.judge import Judge, merge, require_metric
+from runner.attacks.query import begin, budget_keys, charge
 from runner.core import rng
-from runner.core.errors import ConfigError, require
+from runner.core.attack_types import Best, Problem
+from runner.core.errors import require, require_at_least, require_positive
 from runner.core.norms import normalise, project, sample_ball
-from runner.core.types import Best, Norm, Problem
+from runner.core.types import Norm
 
 
 @dataclass(frozen=True)
 class NaturalEvolution:
-    """Projected ascent on the harm of the map, its gradient estimated with antithetic Gaussian directions.
+    """Projected ascent on the harm, with its gradient estimated from antithetic Gaussian directions.
 
     Ilyas et al. (2018, "Black-box adversarial attacks with limited queries and information"):
     g = sum_i (harm(x + sigma u_i) - harm(x - sigma u_i)) u_i / (2 sigma n), u_i ~ N(0, I), for n `pairs`; then a step along
     sign(m) (linf) or m / ||m|| (l2), m the running mean of g / ||g|| with `momentum`, and a projection. A step costs 2 n + 1
-    queries, the last of them for its result; as many steps are taken as `queries`, for each example and budget, allow.
-    Images that are asked about lie in the box.
+    queries, the last one for its result; `queries` per example and budget limit the number of steps. Queried images lie in
+    the box.
 
-    The ascent begins at the best image so far, or at a random point where there is none: at the clean image harm has its minimum,
-    where opposite directions cancel. A result that changes the label is not kept, and the ascent begins again.
+    The ascent starts at the best image so far, or else at a random point: at the clean image harm has its minimum, where opposite
+    directions cancel. A result that changes the label is dropped, and the ascent starts again.
     `draws`: for stochastic attributions, `fresh` noise in every step's estimate or `common` noise.
     """
 
@@ -41,28 +42,26 @@ class NaturalEvolution:
     order: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        require(self.measure != "objective", "attack.measure", self.measure, "the name of a metric")
-        require(self.pairs >= 1, "attack.pairs", self.pairs, "at least 1")
+        require_metric(self.measure)
+        require_at_least("attack.pairs", self.pairs, 1)
         least = 2 * self.pairs + 1
         require(self.queries >= least, "attack.queries", self.queries, f"at least the {least} of one step")
-        require(self.sigma > 0, "attack.sigma", self.sigma, "above 0")
+        require_positive("attack.sigma", self.sigma)
         require(0 <= self.momentum < 1, "attack.momentum", self.momentum, "at least 0 and below 1")
-        require(self.step_size is None or self.step_size > 0, "attack.step_size", self.step_size, "above 0, or null")
-        if self.draws not in ("fresh", "common"):
-            raise ConfigError.choice("attack.draws", self.draws, ("fresh", "common"))
+        require_positive("attack.step_size", self.step_size, "above 0, or null")
 
     @property
     def steps(self) -> int:
-        """Steps that the queries of one budget pay for."""
+        """Number of steps within the queries of one budget."""
         return self.queries // (2 * self.pairs + 1)
 
     def start(self, problem: Problem) -> Best:
-        """The clean images, scored."""
-        return begin(distance_judge(problem))
+        """The clean images with their harm."""
+        return begin(Judge.by_measure(problem))
 
     def search(self, problem: Problem, epsilon: float, norm: Norm, best: Best) -> Best:
         """The best of the steps and of the smaller budgets."""
-        judge, keys = distance_judge(problem), budget_keys(problem, epsilon)
+        judge, keys = Judge.by_measure(problem), budget_keys(problem, epsilon)
         size = epsilon * (self.step_size or 2.5 / self.steps)
         images = _begin(problem, best, rng.fold(keys, self.steps), epsilon, norm)
         gradient = torch.zeros_like(images)
@@ -78,7 +77,7 @@ class NaturalEvolution:
         return charge(best, self.steps * (2 * self.pairs + 1))
 
     def _estimate(self, judge: Judge, images: Tensor, keys: Tensor) -> Tensor:
-        """(N, C, H, W) multiple of the estimated gradient; a random direction where no query tells images apart."""
+        """(N, C, H, W) multiple of the estimated gradient; a random direction if all queries give the same harm."""
         ask = judge if self.draws == "common" else replace(judge, problem=replace(judge.problem, keys=keys))
         shape, total = tuple(images.shape[1:]), torch.zeros_like(images)
         direction = total
@@ -92,7 +91,7 @@ class NaturalEvolution:
 
 
 def _begin(problem: Problem, best: Best, keys: Tensor, epsilon: float, norm: Norm) -> Tensor:
-    """The best images, or random points of the ball for examples for which nothing was found yet."""
+    """The best images, or random points of the ball for examples without one."""
     noise = sample_ball(keys, tuple(problem.images.shape[1:]), epsilon, norm).to(problem.images.dtype)
     drawn = project(problem.images + noise, problem.images, epsilon, norm)
     return torch.where(best.found.reshape(-1, 1, 1, 1), best.images, drawn)

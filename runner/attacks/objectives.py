@@ -1,8 +1,8 @@
-"""What a gradient attack raises: values (N,) of the current map, compared with the original one.
+"""Objectives of gradient attacks: values (N,) of the current map, compared with the original one.
 
-An objective is bound to a chunk once (`bind` sees the reference maps of the network that gradients are taken from) and then
-called at each step with the current maps (N, H, W) and probabilities (N, K). Maps are scaled to sum to 1, as in Ghorbani
-et al. (2019) and Dombrowski et al. (2019).
+An objective is bound to each chunk once (`bind` gets the reference maps of the network that gives the gradients) and then called
+at each step with the current maps (N, H, W) and probabilities (N, K). Maps are scaled to sum to 1, as in Ghorbani et al. (2019)
+and Dombrowski et al. (2019).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from runner.core.errors import ConfigError, require
+from runner.core.errors import require, require_at_least, require_positive
 
 Bound = Callable[[Tensor, Tensor], Tensor]
 """(maps (N, H, W), probabilities (N, K)) -> (N,)."""
@@ -22,7 +22,7 @@ Bound = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Original:
-    """What an objective may compare with: maps and probabilities of the clean images, and the map of the partner image."""
+    """The references of an objective: maps and probabilities of the clean images, and the map of the partner image."""
 
     maps: Tensor
     probabilities: Tensor
@@ -61,9 +61,7 @@ class TopK:
     mask: Literal["original", "current"] = "original"
 
     def __post_init__(self) -> None:
-        require(self.k >= 1, "metrics.k", self.k, "at least 1")
-        if self.mask not in ("original", "current"):
-            raise ConfigError.choice("attack.objective.mask", self.mask, ("original", "current"))
+        require_at_least("metrics.k", self.k, 1)
 
     def bind(self, original: Original) -> Bound:
         """Errors: `ConfigError` when k exceeds the number of pixels."""
@@ -103,8 +101,8 @@ class Manipulate:
     map_sum: float | None = 1.0
 
     def __post_init__(self) -> None:
-        require(self.map_weight > 0, "attack.objective.map_weight", self.map_weight, "above 0")
-        require(self.output_weight >= 0, "attack.objective.output_weight", self.output_weight, "at least 0")
+        require_positive("attack.objective.map_weight", self.map_weight)
+        require_at_least("attack.objective.output_weight", self.output_weight, 0)
 
     def bind(self, original: Original) -> Bound:
         """The target is the map of each example's partner image."""

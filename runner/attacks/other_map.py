@@ -1,4 +1,4 @@
-"""An attack on another map than the one that is explained: what transfers from one attribution to the next."""
+"""An attack with gradients of another attribution: shows what transfers between attributions."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runner.attacks.gradient import GradientAttack
+from runner.core.attack_types import Best, Problem
 from runner.core.errors import require
-from runner.core.types import Attribution, Best, PixelNorm, Problem, differentiable
+from runner.core.types import Attribution, PixelNorm, differentiable
 
 _ALIKE = 0.99
 
 
 @dataclass(frozen=True)
 class OtherMapAttack(GradientAttack):
-    """Follow the gradient of `objective` on the maps of `attribution`, and keep what harms the explained map most.
+    """Follow the gradient of `objective` on the maps of `attribution`, and keep the image that harms the explained map most.
 
-    Where the two maps are one (a cosine above 0.99 on the clean images, on average) there is nothing to transfer, and the search
-    finds nothing.
+    If the two maps are the same (a mean cosine above 0.99 on the clean images), the search is skipped.
     """
 
     attribution: Attribution | None = None
@@ -31,7 +31,7 @@ class OtherMapAttack(GradientAttack):
         require(fit, "attack.attribution", self.attribution, "an attribution whose maps have a gradient")
 
     def search(self, problem: Problem, epsilon: float, norm: PixelNorm, best: Best) -> Best:
-        """The most harmful images inside the ball, and `best` itself."""
+        """The most harmful images, from the search and `best`."""
         if self.alike(problem) > _ALIKE:
             return best
         return super().search(problem, epsilon, norm, best)

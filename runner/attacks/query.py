@@ -1,4 +1,4 @@
-"""What black-box attacks share: maps and predictions of chosen images are all they ask of the network, and they are counted."""
+"""Shared by black-box attacks, which only query maps and predictions of the network: counting queries, and random keys."""
 
 from __future__ import annotations
 
@@ -7,19 +7,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from runner.attacks.judge import Judge, reference_maps
+from runner.attacks.judge import Judge
 from runner.core import rng
+from runner.core.attack_types import Best, Problem
 from runner.core.errors import require
-from runner.core.types import Best, Problem
 
 QUERIES = "queries"
-"""Note of an attack, column `attack_queries`: evaluations of (model, map) of an example so far, smaller budgets included."""
-
-
-def distance_judge(problem: Problem) -> Judge:
-    """Scores images by the metric that the attack was told to raise the harm of."""
-    reference = reference_maps(problem)
-    return Judge(problem, lambda maps, probabilities: problem.harm(reference, maps))
+"""Note for the column `attack_queries`: evaluations of (model, map) per example so far, smaller budgets included."""
 
 
 def begin(judge: Judge) -> Best:
@@ -29,11 +23,11 @@ def begin(judge: Judge) -> Best:
 
 
 def charge(best: Best, queries: int) -> Best:
-    """`best`, with so many more queries an example."""
+    """`best`, with so many more queries per example."""
     return replace(best, notes={**best.notes, QUERIES: best.notes[QUERIES] + queries})
 
 
 def budget_keys(problem: Problem, epsilon: float) -> Tensor:
-    """Random keys of one budget of the grid. Errors: `ConfigError` without a budget."""
+    """Random keys of one budget. Errors: `ConfigError` for an infinite budget."""
     require(epsilon != float("inf"), "epsilon.values", "inf", "finite for a black-box attack")
     return rng.fold(problem.keys, round(epsilon * 1e9))

@@ -1,15 +1,16 @@
-"""Random baselines: what an attack must beat before its strength means anything."""
+"""Random baselines, which every attack must beat."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from runner.attacks.judge import Judge, reference_maps
+from runner.attacks.judge import Judge, require_metric
 from runner.core import rng
-from runner.core.errors import ConfigError, require
+from runner.core.attack_types import Best, Problem
+from runner.core.errors import require, require_at_least
 from runner.core.norms import project, sample_ball, sample_corner
-from runner.core.types import Best, Budget, PixelNorm, Problem
+from runner.core.types import Budget, PixelNorm
 
 
 @dataclass(frozen=True)
@@ -27,25 +28,19 @@ class RandomAttack:
     norms: ClassVar[tuple[Budget, ...]] = ("l2", "linf", "l0")
 
     def __post_init__(self) -> None:
-        require(self.draws >= 1, "attack.draws", self.draws, "at least 1")
-        require(self.measure != "objective", "attack.measure", self.measure, "the name of a metric")
-        if self.sample not in ("sign", "ball"):
-            raise ConfigError.choice("attack.sample", self.sample, ("sign", "ball"))
+        require_at_least("attack.draws", self.draws, 1)
+        require_metric(self.measure)
 
     def start(self, problem: Problem) -> Best:
-        """The clean images, scored."""
-        return self._judge(problem).start()
+        """The clean images with their harm."""
+        return Judge.by_measure(problem).start()
 
     def search(self, problem: Problem, epsilon: float, norm: PixelNorm, best: Best) -> Best:
         """The best of the draws and of the smaller budgets."""
         require(epsilon != float("inf"), "epsilon.values", "inf", "finite for a random attack")
-        judge, draw = self._judge(problem), sample_corner if self.sample == "sign" else sample_ball
+        judge, draw = Judge.by_measure(problem), sample_corner if self.sample == "sign" else sample_ball
         for number in range(self.draws):
             keys = rng.fold(problem.keys, number)
             noise = draw(keys, tuple(problem.images.shape[1:]), epsilon, norm).to(problem.images.dtype)
             best = judge.better(best, project(problem.images + noise, problem.images, epsilon, norm))
         return best
-
-    def _judge(self, problem: Problem) -> Judge:
-        reference = reference_maps(problem)
-        return Judge(problem, lambda maps, probabilities: problem.harm(reference, maps))

@@ -1,4 +1,4 @@
-"""SENS-MAX twice: the maximum over random draws, and the one that gradients find of the same ratio."""
+"""SENS-MAX in two ways: the maximum of a ratio over random draws, and the maximum that gradients find."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import Tensor
 from runner.attacks.gradient import GradientAttack
 from runner.attacks.judge import Judge, merge
 from runner.core import rng
-from runner.core.errors import require
+from runner.core.attack_types import Best, Problem
+from runner.core.errors import require, require_at_least
 from runner.core.norms import project, sample_ball
-from runner.core.types import Best, PixelNorm, Problem
+from runner.core.types import PixelNorm
 
 _DRAW_STREAM = 4_000_037
 
@@ -21,17 +22,17 @@ _DRAW_STREAM = 4_000_037
 class SensMax(GradientAttack):
     """Keep the larger of two maxima of |z(x') - z(x)|_2 / |z(x)|_2 in the ball, and note both (Yeh et al. 2019).
 
-    `sampled`: the largest of `samples` uniform draws from the ball, as that paper estimates SENS-MAX. `gradient`: the largest
-    that projected gradient ascent finds; it never starts from what the draws found. `quotient` is sampled / gradient, the share
-    of the maximum that sampling sees: inf where ascent alone found nothing, nan where neither found anything. All are over
-    images that keep the label, on the true model; both maxima grow with the budget.
+    `sampled`: the largest of `samples` uniform draws from the ball, the paper's estimate of SENS-MAX. `gradient`: the largest that
+    projected gradient ascent finds, independently of the draws. `quotient` is sampled / gradient, the share of the maximum that
+    sampling finds: inf if only ascent found nothing, nan if neither found anything. All are over images that keep the label, on
+    the true model; both maxima grow with the budget.
     """
 
     samples: int = 50
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.samples >= 1, "attack.samples", self.samples, "at least 1")
+        require_at_least("attack.samples", self.samples, 1)
         require(
             self.update == "normalised",
             "attack.update",
@@ -47,7 +48,7 @@ class SensMax(GradientAttack):
         return replace(best, notes=_notes(best.harm, best.harm))
 
     def search(self, problem: Problem, epsilon: float, norm: PixelNorm, best: Best) -> Best:
-        """The larger of the two maxima inside the ball, and `best` itself."""
+        """The largest ratio, from both maxima and `best`."""
         judge = self._judge(problem)
         drawn = self._draw(judge, epsilon, norm, best)
         climbed = self._climb(problem, epsilon, norm, best)
@@ -67,7 +68,7 @@ class SensMax(GradientAttack):
         return drawn
 
     def _climb(self, problem: Problem, epsilon: float, norm: PixelNorm, best: Best) -> Best:
-        """What ascent finds: from its own best of the smaller budget, or from the clean image where a draw was better."""
+        """The maximum of the ascent: from its own best of the smaller budget, or from the clean image if a draw was better."""
         own = best.notes["gradient"] >= best.notes["sampled"]
         return super().search(problem, epsilon, norm, merge(super().start(problem), best, own))
 

@@ -1,4 +1,4 @@
-"""What a suite looks at beside its members' harm: whether there is a gradient, whether the twin is true, whether labels flip."""
+"""What a suite checks besides harm: whether gradients exist, whether the twin is faithful, whether labels flip."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from torch.nn import functional as F
 
 from runner.attacks.gradient import GradientAttack
 from runner.core import rng
+from runner.core.attack_types import Problem
 from runner.core.norms import project, sample_ball
-from runner.core.types import Norm, Problem
+from runner.core.types import Norm
 
 _STREAM = 5_000_011
 
 
 def still(problem: Problem, attacks: Sequence[GradientAttack], epsilon: float, norm: Norm) -> Tensor:
-    """(N,) 1 where none of the attacks has a gradient at a random point of the ball, else 0."""
+    """(N,) 1 if all attacks have a zero gradient at a random point of the ball, else 0."""
     noise = sample_ball(rng.fold(problem.keys, _STREAM), tuple(problem.images.shape[1:]), epsilon, norm)
     point = project(problem.images + noise.to(problem.images.dtype), problem.images, epsilon, norm)
     slopes = [attack.direction(problem, point).flatten(1).abs().amax(dim=1) for attack in attacks]
@@ -25,14 +26,14 @@ def still(problem: Problem, attacks: Sequence[GradientAttack], epsilon: float, n
 
 
 def twin_gain(problem: Problem, beta: float | None, images: Tensor) -> Tensor:
-    """(N,) harm that images (N, C, H, W) do to the map of the twin of that beta, above that of the clean images."""
+    """(N,) harm of the images (N, C, H, W) to the map of the twin with this beta, minus that of the clean images."""
     network = _network(problem, beta)
     clean, moved = (_maps(problem, network, each, problem.keys) for each in (problem.images, images))
     return problem.harm(clean, moved) - problem.harm(clean, clean)
 
 
 def twin_cosine(problem: Problem, attacks: Sequence[GradientAttack]) -> Tensor:
-    """(N,) cosine of the clean maps of the model and of the nearest of the attacks' twins."""
+    """(N,) cosine of the clean maps of the model and of the most similar of the attacks' twins."""
     own = _maps(problem, problem.model, problem.images, problem.keys).flatten(1)
     others = (
         _maps(problem, _network(problem, attack.beta), problem.images, problem.keys).flatten(1) for attack in attacks
@@ -41,20 +42,20 @@ def twin_cosine(problem: Problem, attacks: Sequence[GradientAttack]) -> Tensor:
 
 
 def noisy(problem: Problem) -> Tensor:
-    """(N,) 1 where two draws of the clean map differ, else 0."""
+    """(N,) 1 if two draws of the clean map differ, else 0."""
     draws = (problem.keys, rng.fold(problem.keys, _STREAM))
     first, second = (_maps(problem, problem.model, problem.images, keys).flatten(1) for keys in draws)
     return first.ne(second).any(dim=1).to(first.dtype)
 
 
 class Tally:
-    """Counts, example by example, the candidates that flip the label."""
+    """Counts the candidates that flip the label, per example."""
 
     def __init__(self, like: Tensor) -> None:
         self._flipped, self._seen = torch.zeros_like(like), 0
 
     def __call__(self, kept: Tensor) -> None:
-        """Take in one candidate an example: whether it keeps the label (N,)."""
+        """Count one candidate per example, given whether it keeps the label (N,)."""
         self._flipped += (~kept).to(self._flipped.dtype)
         self._seen += 1
 

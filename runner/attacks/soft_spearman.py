@@ -1,4 +1,4 @@
-"""The objective that lowers a smooth form of Spearman's rank correlation."""
+"""An objective that lowers a smooth form of Spearman's rank correlation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from runner.attacks.objectives import Bound, Original, shares
-from runner.core.errors import require
+from runner.core.errors import require_at_least, require_positive
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,9 @@ class SoftSpearman:
     """Raise 1 - r, with r the Pearson correlation of the soft ranks of the map and of the clean map.
 
     The soft rank of a pixel is the sum over thresholds c of sigmoid((z - c) / t), with z the map that sums to 1. With the
-    values of all pixels as thresholds this is the pairwise soft rank of Qin, Liu and Li (2010), which tends to the average rank,
-    and r to Spearman's correlation, as t falls to 0. `levels` thresholds, evenly spaced among the sorted values, bound the memory
-    to pixels * levels an example; null takes all pixels.
+    values of all pixels as thresholds this is the pairwise soft rank of Qin, Liu and Li (2010); as t falls to 0, it approaches the
+    average rank, and r Spearman's correlation. `levels` thresholds, evenly spaced among the sorted values, bound the memory to
+    pixels * levels per example; null takes all pixels.
     `temperature` is t in units of the clean map's standard deviation.
     """
 
@@ -26,13 +26,8 @@ class SoftSpearman:
     levels: int | None = 64
 
     def __post_init__(self) -> None:
-        require(self.temperature > 0, "attack.objective.temperature", self.temperature, "above 0")
-        require(
-            self.levels is None or self.levels >= 2,
-            "attack.objective.levels",
-            self.levels,
-            "at least 2, or null for all",
-        )
+        require_positive("attack.objective.temperature", self.temperature)
+        require_at_least("attack.objective.levels", self.levels, 2)
 
     def bind(self, original: Original) -> Bound:
         """Ranks are compared with those of the clean maps."""

@@ -1,4 +1,4 @@
-"""The few-pixel attack: gradient steps projected onto the l0 ball, then pixels swapped at random."""
+"""The few-pixel attack: gradient steps projected onto the l0 ball, then random swaps of pixels."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from runner.attacks.engine import ProjectedGradient
 from runner.attacks.gradient import GradientAttack
 from runner.attacks.judge import Judge
 from runner.core import rng
-from runner.core.errors import require
+from runner.core.attack_types import Best, Problem
+from runner.core.errors import require, require_at_least
 from runner.core.norms import project
-from runner.core.types import Best, Budget, PixelNorm, Problem
+from runner.core.types import Budget, PixelNorm
 
 _SWAP_STREAM = 3_000_017
 _STEP = 5.0
@@ -34,10 +35,10 @@ class SparseAttack(GradientAttack):
     """Raise `objective` by changing at most epsilon pixels, to any values in the box.
 
     First PGD_0 (Croce and Hein 2019; on explanations: ahmadajal/sparse_expl_attacks, ICDM 2023). `step_size` is how far the
-    entry with the largest gradient moves, in units of [0, 1] images; null means 5. Above 1 each step picks its pixels afresh by
-    the size of their gradient, over all channels, and pushes them to corners of the box. A gradient says little about so long a
-    step, so `swaps` candidates follow, judged on the true model alone, as in Sparse-RS (Croce et al. 2022): a share of the
-    changed pixels, `swap_share` at first and falling to a single one, is given back, and as many others go to random corners.
+    entry with the largest gradient moves, in units of [0, 1] images; null means 5. Above 1, each step chooses new pixels by the
+    size of their gradient over all channels and moves them to corners of the box. Gradients say little about such long steps, so
+    `swaps` candidates follow, judged on the true model as in Sparse-RS (Croce et al. 2022): a share of the changed pixels
+    (`swap_share` at first, falling to a single pixel) is restored, and as many others move to random corners.
     """
 
     swaps: int = 100
@@ -48,11 +49,11 @@ class SparseAttack(GradientAttack):
         super().__post_init__()
         require(self.update == "normalised", "attack.update", self.update, "normalised for a few-pixel attack")
         require(self.keep == "best", "attack.keep", self.keep, "best for a few-pixel attack")
-        require(self.swaps >= 0, "attack.swaps", self.swaps, "at least 0")
+        require_at_least("attack.swaps", self.swaps, 0)
         require(0 < self.swap_share <= 1, "attack.swap_share", self.swap_share, "above 0 and at most 1")
 
     def search(self, problem: Problem, epsilon: float, norm: PixelNorm, best: Best) -> Best:
-        """The most harmful images of at most `epsilon` changed pixels, and `best` itself."""
+        """The most harmful images with at most `epsilon` changed pixels, from the search and `best`."""
         best = super().search(problem, epsilon, norm, best)
         judge = self._judge(problem)
         for number in range(self.swaps):
@@ -63,7 +64,7 @@ class SparseAttack(GradientAttack):
         return SparseAscent(self.steps, self.step_size, random_start)
 
     def _swap(self, judge: Judge, epsilon: float, best: Best, number: int) -> Best:
-        """`best`, or its candidate with some pixels given back and as many others at corners of the box."""
+        """The better of `best` and a candidate with some pixels restored and as many others at corners of the box."""
         clean = judge.problem.images
         keys = rng.fold(judge.problem.keys, _SWAP_STREAM + number)
         count = max(1, round(epsilon * self.swap_share * (1 - number / self.swaps)))
@@ -77,7 +78,7 @@ class SparseAttack(GradientAttack):
 
 
 def _first(order: Tensor, among: Tensor, count: int) -> Tensor:
-    """(N, 1, H, W) bool: up to `count` pixels of the mask (N, H, W), those of smallest order (N, H, W)."""
+    """(N, 1, H, W) bool: up to `count` pixels of the mask (N, H, W), those with the smallest `order` (N, H, W)."""
     flat = torch.where(among, order, 2.0).flatten(1)
     chosen = flat.topk(min(count, flat.shape[1]), dim=1, largest=False).indices
     mask = torch.zeros_like(flat, dtype=torch.bool).scatter_(1, chosen, True).reshape(among.shape)

@@ -1,4 +1,4 @@
-"""The attack that moves and recolours the image as a whole, instead of adding to its pixels."""
+"""The attack that rotates, shifts and recolours the image, instead of adding a perturbation."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from runner.attacks.gradient import GradientAttack
-from runner.attacks.transforms import PADDINGS, Limits, Padding
+from runner.attacks.transforms import Limits, Padding
 from runner.core import rng
-from runner.core.errors import ConfigError, require
+from runner.core.attack_types import Best, Problem
+from runner.core.errors import require, require_at_least
 from runner.core.norms import project
-from runner.core.types import Best, Budget, Problem
+from runner.core.types import Budget
 
 _DRAW_STREAM = 5_000_077
 _NAMES = ("rotation", "shift_down", "shift_right")
@@ -21,15 +22,15 @@ _NAMES = ("rotation", "shift_down", "shift_right")
 
 @dataclass(frozen=True)
 class SpatialAttack(GradientAttack):
-    """Raise `objective` by a rotation, a shift and a gain of each channel, none above epsilon times its limit.
+    """Raise `objective` with a rotation, a shift and a gain of each channel, each at most epsilon times its limit.
 
     Limits are `rotation` in degrees, `shift` in pixels along each axis and `colour`, the relative gain of a channel. At each
-    budget `samples` random transforms are tried (the worst of k of Engstrom et al. 2019), and projected gradient ascent on the
-    3 + C parameters begins at the best one. Images are resampled bilinearly and stay in the box; `padding` fills what comes in
-    from outside. Notes carry the parameters as shares of their limits and the largest of them, `transform_size`.
+    budget, `samples` random transforms are tried (worst of k, Engstrom et al. 2019), and projected gradient ascent on the
+    3 + C parameters starts at the best one. Images are resampled bilinearly and stay in the box; `padding` fills the uncovered
+    area. Notes contain the parameters as shares of their limits, and the largest of them, `transform_size`.
 
-    Maps are compared as they are, so that a map which moves along with its object counts as changed; with `align` the map of
-    the moved image is moved back first, in what is raised and in what is kept (`attack_harm`), not in the other columns.
+    By default a map that moves along with its object counts as changed. With `align`, the map of the moved image is moved back
+    first, in the objective and in the harm (`attack_harm`), but not in the other columns.
     """
 
     rotation: float = 30.0
@@ -45,9 +46,7 @@ class SpatialAttack(GradientAttack):
         super().__post_init__()
         _ = self.limits
         require(self.update == "normalised", "attack.update", self.update, "normalised for transforms")
-        require(self.samples >= 0, "attack.samples", self.samples, "at least 0")
-        if self.padding not in PADDINGS:
-            raise ConfigError.choice("attack.padding", self.padding, PADDINGS)
+        require_at_least("attack.samples", self.samples, 0)
 
     @property
     def limits(self) -> Limits:
@@ -55,12 +54,12 @@ class SpatialAttack(GradientAttack):
         return Limits(self.rotation, self.shift, self.colour)
 
     def start(self, problem: Problem) -> Best:
-        """The clean images, moved by nothing."""
+        """The clean images, without a transform."""
         space = _Space(self, problem)
         return space.leave(super().start(space.problem))
 
     def search(self, problem: Problem, epsilon: float, norm: Budget, best: Best) -> Best:
-        """The most harmful transform inside the budget, and `best` itself."""
+        """The most harmful transforms, from the search and `best`."""
         space = _Space(self, problem)
         judge, inner = self._judge(space.problem), space.enter(best)
         for number in range(self.samples):
@@ -72,10 +71,9 @@ class SpatialAttack(GradientAttack):
 
 
 class _Space:
-    """A problem whose images are the parameters of a transform: points (N, 3 + C) of the unit cube, 1/2 for none.
+    """A problem whose images are the parameters of a transform: points (N, 3 + C) of the unit cube, 1/2 for no change.
 
-    Share s of a limit is the point (1 + s) / 2, so that the box of images is that of parameters too and every search of images
-    works on them as it is.
+    Share s of a limit is the point (1 + s) / 2, so that the box [0, 1] fits both and the search for images works unchanged.
     """
 
     def __init__(self, attack: SpatialAttack, problem: Problem) -> None:
@@ -93,7 +91,7 @@ class _Space:
         )
 
     def move(self, points: Tensor) -> Tensor:
-        """Images (N, C, H, W) of points; images themselves (the partners') pass as they are."""
+        """Images (N, C, H, W) of points; inputs that are images already (the partners) are returned unchanged."""
         if points.dim() > 2:
             return points
         return self.attack.limits.apply(self.original.images, self._shares(points), self.attack.padding)
@@ -124,7 +122,7 @@ class _Space:
 
 
 class _Moved(nn.Module):
-    """A model of points: that of the images they stand for."""
+    """A model of points: applies the model to their images."""
 
     def __init__(self, network: nn.Module, space: _Space) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Square search: random search with square-shaped changes, which needs nothing but the harm of each candidate.
+"""Square search: random search with square-shaped changes, which only needs the harm of each candidate.
 
 Andriushchenko et al. (2020, "Square Attack: a query-efficient black-box adversarial attack via random search"), with the
-distance of the maps in the place of the label's margin, and the label to be kept in the place of being changed.
+distance of the maps instead of the label's margin; the label must be kept instead of changed.
 """
 
 from __future__ import annotations
@@ -14,28 +14,34 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from runner.attacks.query import begin, budget_keys, charge, distance_judge
+from runner.attacks.judge import Judge, require_metric
+from runner.attacks.query import begin, budget_keys, charge
 from runner.core import rng
-from runner.core.errors import require
+from runner.core.attack_types import Best, Problem
+from runner.core.errors import require, require_at_least
 from runner.core.norms import lengths, normalise, project
-from runner.core.types import Best, Norm, Problem
+from runner.core.types import Norm
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""Of 10,000 queries: after each, the squares cover half as many pixels. Rescaled to the queries that there are."""
+"""Numbers of queries, out of 10,000, after which the squares cover half as many pixels; rescaled to `queries`.
+
+The paper's schedule: large squares first, when most changes help, then smaller ones.
+"""
 _TILES = 5
+"""Tiles along the shorter side in the first query of l2, so that the budget is spread over the whole image."""
 _FLOOR = 1e-12
 
 
 @dataclass(frozen=True)
 class SquareSearch:
-    """Change one random square at a time and keep what does more harm and preserves the label.
+    """Change one random square at a time and keep the change if it does more harm and preserves the label.
 
-    linf (Algorithm 2): the square's pixels are moved to +-epsilon, one random sign a channel. l2 (Algorithm 3): the budget
+    linf (Algorithm 2): the square's pixels move to +-epsilon, with one random sign per channel. l2 (Algorithm 3): the budget
     of a second random square is moved into the first, in the shape of two pyramids of opposite sign.
-    The first query of a budget asks about stripes (linf) or tiles (l2) of the whole budget, as in the paper; the second, which
-    is ours, about the best of the smaller budgets stretched to this one.
+    The first query of a budget tries stripes (linf) or tiles (l2) that use the whole budget, as in the paper; the second, our
+    addition, tries the best image of the smaller budgets scaled to this one.
 
-    `queries`: for each example and budget. `share`: pixels that the first squares cover, a share of the image.
+    `queries`: per example and budget. `share`: share of the image's pixels in the first squares.
     """
 
     measure: str
@@ -44,24 +50,25 @@ class SquareSearch:
     order: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        require(self.measure != "objective", "attack.measure", self.measure, "the name of a metric")
-        require(self.queries >= 1, "attack.queries", self.queries, "at least 1")
+        require_metric(self.measure)
+        require_at_least("attack.queries", self.queries, 1)
         require(0 < self.share <= 1, "attack.share", self.share, "above 0 and at most 1")
 
     def start(self, problem: Problem) -> Best:
-        """The clean images, scored."""
-        return begin(distance_judge(problem))
+        """The clean images with their harm."""
+        return begin(Judge.by_measure(problem))
 
     def search(self, problem: Problem, epsilon: float, norm: Norm, best: Best) -> Best:
         """The best of all candidates and of the smaller budgets."""
-        judge, keys, clean = distance_judge(problem), budget_keys(problem, epsilon), problem.images
+        judge, keys, clean = Judge.by_measure(problem), budget_keys(problem, epsilon), problem.images
         for query in range(self.queries):
             deltas = self._candidate(best.images - clean, query, rng.fold(keys, query), epsilon, norm)
             best = judge.better(best, project(clean + deltas, clean, epsilon, norm))
         return charge(best, self.queries)
 
     def side(self, query: int, shape: torch.Size) -> int:
-        """Pixels on a side of the squares at a query of (N, C, H, W) images; at least 3 where l2 needs a shape."""
+        """Side of the squares, in pixels, at a query of (N, C, H, W) images; at least 3 for l2, which needs a shape."""
+        # 8x8 images have few sizes: rounding, and at least one pixel, make late squares alike
         passed = sum(query * 10_000 > after * self.queries for after in _HALVINGS)
         covered = self.share * 2.0**-passed * shape[2] * shape[3]
         return min(max(round(math.sqrt(covered)), 1), shape[2], shape[3])
@@ -97,7 +104,9 @@ def tiles(like: Tensor, keys: Tensor, epsilon: float) -> Tensor:
 
 
 def moved_budget(deltas: Tensor, keys: Tensor, side: int, epsilon: float) -> Tensor:
-    """Algorithm 3 for (N, C, H, W): the norm within two squares, and what epsilon leaves unused, goes into the first."""
+    """Algorithm 3 for (N, C, H, W): the norm of two squares, and the unused part of epsilon, go into the first square."""
+    # what leaves the second square and what was never spent go into the first, so that the norm of the whole is epsilon;
+    # its direction is that of the change there so far plus a fresh pattern
     first = window(deltas, keys, side)
     second = window(deltas, rng.fold(keys, 1), side)
     inside = _norms(deltas * (first | second))

@@ -1,4 +1,4 @@
-"""The worst case an example over several strong attacks, each on its own: what AutoAttack is for labels."""
+"""The worst case per example over several strong attacks, as AutoAttack does for labels."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from torch import Tensor
 
 from runner.attacks import flags, signs
 from runner.attacks.gradient import GradientAttack
-from runner.attacks.judge import Judge, merge, reference_maps
+from runner.attacks.judge import Judge, merge, require_metric
 from runner.attacks.other_map import OtherMapAttack
 from runner.attacks.random import RandomAttack
-from runner.core.errors import require
-from runner.core.types import Attack, Best, Norm, Problem
+from runner.core.attack_types import Attack, Best, Problem
+from runner.core.errors import require, require_at_least
+from runner.core.types import Norm
 
 ROLES = ("gradient", "transfer", "query", "random")
-"""What a member stands for: the gradient of the map itself, images found on another map, queries, random draws."""
+"""Kinds of member: gradients of the map itself, images found on another map, queries, random draws."""
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Every member searches from the clean image at each budget; kept is the most harmful image of all, and of smaller budgets.
+    """Every member searches from the clean image at each budget; the most harmful image, also over smaller budgets, is kept.
 
-    After AutoAttack (Croce and Hein 2020): steps that find their own length, several objectives, black-box members, and no
-    parameter that would have to fit the model. `members` are attacks still to be given `measure` and, where they take gradients,
-    `steps` and `restarts` (the first from the clean image, the others from random points). What each finds alone stands in the
-    rows, as `attack_harm_MEMBER`, beside the number of the winner, -1 for none; `verdict` says whether the result is to be
-    trusted, with the least cosine between the clean maps of model and twin and the least number of examples that this takes.
+    After AutoAttack (Croce and Hein 2020): adaptive steps, several objectives, black-box members, and no parameter to tune to the
+    model. `members` are partial attacks that get `measure` and, if they use gradients, `steps` and `restarts` (the first from the
+    clean image, the others from random points). Rows contain the harm of each member alone (`attack_harm_MEMBER`) and the number
+    of the winner, -1 for none. `verdict` raises flags, among others for a cosine between the clean maps of model and twin below
+    `least_cosine`, and for fewer than `least_examples` examples with an iterate that kept the label.
     """
 
     measure: str
@@ -42,34 +43,32 @@ class Suite:
     order: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        require(
-            self.measure != "objective", "attack.measure", self.measure, "the name of a metric, which members share"
-        )
+        require_metric(self.measure)
         require(bool(self._having("gradient")), "attack.members", [*self.members], "at least one gradient attack")
         require(-1 <= self.least_cosine <= 1, "attack.least_cosine", self.least_cosine, "from -1 to 1")
-        require(self.least_examples >= 1, "attack.least_examples", self.least_examples, "at least 1")
+        require_at_least("attack.least_examples", self.least_examples, 1)
 
     @cached_property
     def attacks(self) -> dict[str, Attack]:
-        """The members by name: those with the map's own gradient first, since of equals the first wins.
+        """The members by name, those with the map's own gradient first, since the first of equals wins.
 
-        Errors: `ConfigError` where one is no attack that takes what members share.
+        Errors: `ConfigError` for a member that does not take the shared parameters.
         """
         made = {name: self._member(name, member) for name, member in self.members.items()}
         return dict(sorted(made.items(), key=lambda item: ROLES.index(role_of(item[1]))))
 
     @property
     def beta(self) -> float | None:
-        """Softplus strength of the twin of the first gradient member."""
+        """Softplus beta of the twin of the first gradient member."""
         return self._gradient_attacks[0].beta
 
     def betas(self) -> list[float | None]:
-        """What is said of the twin is said of that one."""
+        """The first gradient member, whose twin is reported."""
         return [self.beta]
 
     def start(self, problem: Problem) -> Best:
-        """The clean images, scored, and what can be said before any search."""
-        best = self._judge(problem).start()
+        """The clean images with their harm, and the notes that need no search."""
+        best = Judge.by_measure(problem).start()
         nothing = torch.zeros_like(best.harm)
         notes = {f"harm_{name}": best.harm for name in self.attacks}
         notes |= dict.fromkeys(("rejected", "still", "twin_gain"), nothing)
@@ -77,12 +76,12 @@ class Suite:
         return replace(best, notes=notes | {"won": torch.full_like(nothing, -1)})
 
     def search(self, problem: Problem, epsilon: float, norm: Norm, best: Best) -> Best:
-        """The most harmful image that any member finds in the ball, and `best` itself."""
+        """The most harmful images, from all members and `best`."""
         tally = signs.Tally(best.harm)
         watched = replace(problem, watch=tally)
         found = {name: each.search(watched, epsilon, norm, each.start(problem)) for name, each in self.attacks.items()}
         notes = dict(best.notes) | {f"harm_{name}": one.harm for name, one in found.items()}
-        strongest = self._judge(problem).start()
+        strongest = Judge.by_measure(problem).start()
         for number, (name, one) in enumerate(found.items()):
             better = one.found & (one.harm > best.harm)
             notes["won"] = torch.where(better, float(number), notes["won"])
@@ -93,7 +92,7 @@ class Suite:
         return replace(best, notes=notes | {"twin_gain": signs.twin_gain(problem, self.beta, strongest.images)})
 
     def verdict(self, epsilons: Sequence[float], notes: Mapping[str, Tensor]) -> dict[str, Any]:
-        """What result.json says: the members, the share of examples that each won at each budget, and the flags.
+        """The suite's part of result.json: the members, their shares of wins at each budget, and the flags.
 
         `notes` are those of all examples, (E, N) each, at these budgets; the first is 0. Empty without a larger one.
         """
@@ -142,10 +141,6 @@ class Suite:
     @property
     def _gradient_attacks(self) -> list[GradientAttack]:
         return [attack for attack in self.attacks.values() if isinstance(attack, GradientAttack) and _own(attack)]
-
-    def _judge(self, problem: Problem) -> Judge:
-        reference = reference_maps(problem)
-        return Judge(problem, lambda maps, probabilities: problem.harm(reference, maps))
 
 
 def role_of(attack: Attack) -> str:

@@ -1,4 +1,4 @@
-"""The objective that draws the map towards a region of the image."""
+"""An objective that moves the map towards a region of the image."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from runner.core.errors import require
 class TargetRegion:
     """Raise the share of the map's mass that lies inside a box (targeted attack of Ghorbani et al. 2019: D = sum over A).
 
-    The box is given in shares of the image's height and width, from its upper left corner; a pixel belongs to it when its
-    centre does.
+    The box is given in shares of the image's height and width, from the upper left corner; it contains the pixels whose centres
+    it contains.
     """
 
     top: float = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,12 +13,11 @@ from torch.nn import functional as F
 from runner.core.errors import require
 
 Padding = Literal["zeros", "border", "reflection"]
-PADDINGS: tuple[Padding, ...] = get_args(Padding)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest transform: degrees of rotation, pixels of shift along each axis, relative gain of each channel.
+    """The limits of a transform: rotation in degrees, shift in pixels along each axis, relative gain of each channel.
 
     Parameters are shares in [-1, 1] of these, (N, 3 + C): rotation (anticlockwise), shift down, shift right, gains.
     """
@@ -35,18 +34,18 @@ class Limits:
         require(largest > 0, "attack.rotation", 0, "above 0, or attack.shift or attack.colour is")
 
     def allowed(self, channels: int) -> list[bool]:
-        """Which of the 3 + C parameters do anything: those whose limit is not 0."""
+        """Which of the 3 + C parameters have an effect: those whose limit is not 0."""
         return [self.rotation > 0, self.shift > 0, self.shift > 0, *[self.colour > 0] * channels]
 
     def apply(self, images: Tensor, parameters: Tensor, padding: Padding) -> Tensor:
-        """Images (N, C, H, W) in [0, 1], turned, then shifted, then recoloured, in the box; all zeros is the image itself."""
+        """Images (N, C, H, W) in [0, 1], rotated, shifted, recoloured and clamped; zeros leave the image unchanged."""
         gains = 1 + self.colour * parameters[:, 3:]
         moved = _resample(images, *self._motion(parameters), padding)
         still = (parameters == 0).all(dim=1).reshape(-1, 1, 1, 1)
         return torch.where(still, images, (moved * gains[:, :, None, None]).clamp(0.0, 1.0))
 
     def undo(self, maps: Tensor, parameters: Tensor) -> Tensor:
-        """Maps (N, H, W) of moved images, moved back; what lay outside the image is zero."""
+        """Maps (N, H, W) of moved images, moved back; zero outside the image."""
         angle, shift = self._motion(parameters)
         back = _rotated(shift, angle)
         still = (parameters[:, :3] == 0).all(dim=1).reshape(-1, 1, 1)
@@ -58,7 +57,7 @@ class Limits:
 
 
 def _resample(images: Tensor, angle: Tensor, shift: Tensor, padding: str) -> Tensor:
-    """Images turned anticlockwise about their centre by `angle` and then shifted, by bilinear interpolation."""
+    """Images rotated anticlockwise about their centre by `angle`, then shifted, with bilinear interpolation."""
     height, width = images.shape[2:]
     source = -_rotated(shift, angle)
     cos, sin = angle.cos(), angle.sin()

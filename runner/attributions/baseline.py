@@ -1,4 +1,4 @@
-"""A baseline image of one colour, given by one number or one a channel."""
+"""A baseline image of one colour, given by one number or one per channel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def levels(baseline: Baseline) -> list[float]:
 
 
 def level_image(baseline: Baseline, images: Tensor) -> Tensor:
-    """(C or 1, 1, 1). Errors: `ConfigError` when it lists a number of channels that the images do not have."""
+    """(C or 1, 1, 1). Errors: `ConfigError` when it does not match the images' number of channels."""
     numbers, channels = levels(baseline), images.shape[1]
     allowed = f"one number, or one for each of the {channels} channels"
     require(len(numbers) in (1, channels), "attribution.baseline", baseline, allowed)

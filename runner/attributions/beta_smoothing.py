@@ -1,4 +1,4 @@
-"""Beta-smoothing: the gradient of the network with soft activations, a defense at the time of explanation only."""
+"""Beta-smoothing: the gradient of the network with soft activations, a defense that only changes the explanation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from runner.attributions.options import GradientOptions
 from runner.attributions.saliency import Saliency
-from runner.core.errors import ConfigError, require
+from runner.core.errors import ConfigError, require, require_positive
 
 TwinFactory = Callable[[nn.Module, float], nn.Module]
 """(model, beta) -> the model with every ReLU replaced by softplus of that beta, sharing the weights."""
@@ -20,8 +20,8 @@ TwinFactory = Callable[[nn.Module, float], nn.Module]
 class BetaSmoothing(GradientOptions):
     """d g_c / dx, g the model with softplus_beta(x) = log(1 + exp(beta x)) / beta for its ReLUs (Dombrowski et al., 2019).
 
-    Predictions stay those of the model. Activations that are softplus already get this `beta` too: so the map of a model
-    and that of its softplus twin, which attacks take gradients from, are the same, and the attack sees the true gradient.
+    Predictions stay those of the model. Existing softplus activations get this `beta` too, so a model and its softplus twin have
+    the same map, and an attack on the twin uses the true gradient.
     """
 
     twin: TwinFactory
@@ -31,7 +31,7 @@ class BetaSmoothing(GradientOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(callable(self.twin), "attribution.twin", self.twin, "a function (model, beta) -> its softplus twin")
-        require(self.beta > 0, "attribution.beta", self.beta, "above 0")
+        require_positive("attribution.beta", self.beta)
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor, keys: Tensor) -> Tensor:
         """(N, C, H, W) signed maps; `keys` are not used. Errors: `ConfigError` of the twin, as for ReLU6 and a small beta."""
@@ -39,10 +39,10 @@ class BetaSmoothing(GradientOptions):
         return saliency(self.smoothed(model), images, targets, keys)
 
     def smoothed(self, model: nn.Module) -> nn.Module:
-        """A twin of this beta, whatever beta the soft activations of the model have; the model stays as it is."""
+        """A twin in which all activations have this beta; the model is not changed."""
         try:
             twin = self.twin(model, self.beta)
-        except ConfigError as error:  # a twin is made for attacks elsewhere, and names their key
+        except ConfigError as error:  # the error of a twin names the key of attacks
             raise ConfigError(str(error).replace("attack.beta", "attribution.beta")) from error
         for module in twin.modules():
             if isinstance(getattr(module, "beta", None), int | float) and not any(True for _ in module.parameters()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 
 from runner.attributions.boundary_search import BoundarySearch
 from runner.attributions.gradients import weighted_gradients
-from runner.attributions.integrated_gradients import RULES, Rule, quadrature
-from runner.attributions.options import GradientOptions, amount, require_count
-from runner.core.errors import ConfigError, require
+from runner.attributions.integrated_gradients import Rule, quadrature
+from runner.attributions.options import GradientOptions, amount
+from runner.core.errors import require, require_at_least
 from runner.core.grid import Number
 
 
@@ -21,8 +22,8 @@ from runner.core.grid import Number
 class BoundaryIntegratedGradients(GradientOptions):
     """(x - b) * int_0^1 df_c(b + a (x - b))/dx da with b(x) the nearest adversarial point found (BIG; Wang et al., 2021).
 
-    The search (`BoundarySearch`) walks `search_steps` l2 steps inside balls of the `budgets`, smallest first, and draws the
-    point back to the boundary by `bisections`. b is a constant in the gradient of the map. `steps` and `rule` are those of
+    The search (`BoundarySearch`) takes `search_steps` l2 steps inside balls of the `budgets`, smallest first, and moves the point
+    back to the boundary by `bisections`. The gradient of the map treats b as a constant. `steps` and `rule` are those of
     integrated gradients. Without `multiply_by_input`, the factor (x - b) is left out.
     """
 
@@ -37,21 +38,16 @@ class BoundaryIntegratedGradients(GradientOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_count("attribution.steps", self.steps)
-        if self.rule not in RULES:
-            raise ConfigError.choice("attribution.rule", self.rule, RULES)
-        require_count("attribution.search_steps", self.search_steps)
-        halvings = isinstance(self.bisections, int) and not isinstance(self.bisections, bool) and self.bisections >= 0
-        require(halvings, "attribution.bisections", self.bisections, "a whole number of at least 0")
-        listed = isinstance(self.budgets, Sequence) and not isinstance(self.budgets, str) and len(self.budgets) > 0
-        require(listed, "attribution.budgets", self.budgets, "a list of at least one l2 budget")
+        require_at_least("attribution.steps", self.steps, 1)
+        require_at_least("attribution.search_steps", self.search_steps, 1)
+        require_at_least("attribution.bisections", self.bisections, 0)
         sizes = self.search.budgets
-        growing = all(small < large for small, large in zip((0.0, *sizes), sizes, strict=False))
-        require(growing, "attribution.budgets", self.budgets, "l2 budgets above 0, smallest first")
+        growing = len(sizes) > 0 and all(small < large for small, large in pairwise((0.0, *sizes)))
+        require(growing, "attribution.budgets", self.budgets, "at least one l2 budget above 0, smallest first")
 
     @property
     def search(self) -> BoundarySearch:
-        """What finds the boundary points."""
+        """The search for boundary points."""
         budgets = tuple(amount("attribution.budgets", budget) for budget in self.budgets)
         return BoundarySearch(budgets, self.search_steps, self.bisections)
 

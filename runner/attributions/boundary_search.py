@@ -1,4 +1,4 @@
-"""The nearest point found on the other side of the decision boundary, by projected gradient ascent in growing l2 balls."""
+"""Finds a near point on the other side of the decision boundary, by projected gradient ascent in growing l2 balls."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from runner.core.norms import lengths, normalise, project
 class BoundarySearch:
     """l2 steps of 2 * budget / steps from the image, for each budget in turn, until the label changes (Wang et al., 2021).
 
-    What is raised is the log-odds against the target: the direction of the cross-entropy's gradient, without its rounding
-    where the target is certain. Of the iterates with another label the nearest is kept, then drawn back towards the image
-    by `bisections` halvings of the segment between them, on its far side of the boundary.
+    The objective is the log-odds against the target, whose gradient has the direction of the cross-entropy's but no rounding error
+    when the prediction is certain. The nearest iterate with another label is kept, then moved back towards the image by
+    `bisections` halvings of the segment between them; it stays beyond the boundary.
     """
 
     budgets: tuple[float, ...]
@@ -25,9 +25,9 @@ class BoundarySearch:
     bisections: int
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """(N, C, H, W) detached points inside [0, 1]; where every budget fails, the last iterate of the largest.
+        """(N, C, H, W) detached points inside [0, 1]; if every budget fails, the last iterate of the largest.
 
-        An image that is not given its target at all is moved until it is: that boundary is the nearest of the target too.
+        An image that is not predicted as its target is moved until it is, across the nearest boundary of the target.
         """
         images = images.detach()
         own = self._own(model, images, targets)
@@ -43,7 +43,7 @@ class BoundarySearch:
     def _walk(
         self, model: nn.Module, images: Tensor, targets: Tensor, own: Tensor, budget: float
     ) -> tuple[Tensor, Tensor]:
-        """The nearest iterates across the boundary, or else the last ones, and which of them are across it (n,)."""
+        """The nearest iterates across the boundary, or else the last ones, and whether they are across it (n,)."""
         points, kept = images, images
         nearest = torch.full_like(images[:, 0, 0, 0], torch.inf)
         sign = torch.where(own, 1.0, -1.0).to(images).reshape(-1, 1, 1, 1)
@@ -69,7 +69,7 @@ class BoundarySearch:
 
     @staticmethod
     def _own(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """(N,) whether the target is what is predicted."""
+        """(N,) whether the target is predicted."""
         with torch.no_grad():
             predicted: Tensor = model(images).argmax(dim=1)
         return predicted == targets

@@ -1,22 +1,25 @@
-"""CAFO: the perturbation that raises the loss most to first order, sparse and small (Singla et al., ICML 2019)."""
+"""CAFO: the perturbation that raises the loss most to first order, sparse and small (Singla et al., ICML 2019).
+
+Shapes: n examples of a pass, `count` noisy copies of each, D = C * H * W. places (n, count, C, H, W); gradients summed over
+the copies (N, C, H, W), flat (N, D) where the problem is solved; its solution has the sign and order of the gradient.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runner.attributions.options import Scale, amount, require_count
+from runner.attributions.options import Scale, amount
 from runner.attributions.passes import leaves, margins, summed
 from runner.attributions.smoothgrad import SmoothGrad
-from runner.core.errors import ConfigError, require
+from runner.core.errors import require, require_at_least
 from runner.core.grid import Number
 
 Threshold = Literal["absolute", "relative"]
-THRESHOLDS: tuple[Threshold, ...] = get_args(Threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +44,7 @@ class Cafo:
         amount("attribution.lambda1", self.lambda1)
         curvature = amount("attribution.lambda2", self.lambda2)
         require(curvature > 0, "attribution.lambda2", self.lambda2, "above 0")
-        if self.threshold not in THRESHOLDS:
-            raise ConfigError.choice("attribution.threshold", self.threshold, THRESHOLDS)
-        flag = isinstance(self.multiply_by_input, bool)
-        require(flag, "attribution.multiply_by_input", self.multiply_by_input, "true or false")
-        if self.chunk is not None:
-            require_count("attribution.chunk", self.chunk)
+        require_at_least("attribution.chunk", self.chunk, 1)
         _ = self.noise
 
     @property
@@ -56,7 +54,7 @@ class Cafo:
 
     @property
     def noise(self) -> SmoothGrad:
-        """Whose points the loss is differentiated at; checks the options of the noise too."""
+        """The SmoothGrad whose points are used; also checks the noise options."""
         return SmoothGrad(samples=self.samples, sigma=self.sigma, relative_to=self.relative_to)
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor, keys: Tensor) -> Tensor:
@@ -89,5 +87,5 @@ def loss_gradients(model: nn.Module, places: Tensor, targets: Tensor, create_gra
 
 
 def soft(values: Tensor, threshold: Tensor) -> Tensor:
-    """The proximal map of threshold * ||.||_1: every entry moved towards 0 by the threshold, and stopped there."""
+    """The proximal map of threshold * ||.||_1: moves every entry towards 0 by the threshold, but not beyond 0."""
     return values - values.clamp(-threshold, threshold)

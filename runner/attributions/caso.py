@@ -3,6 +3,9 @@
 For piecewise-linear logits the Hessian of the cross-entropy in the input is W (diag(p) - p p^T) W^T exactly, with W (D, K)
 the gradients of the logits and p the probabilities; for curved models that product is its Gauss-Newton part, which is
 positive semi-definite too.
+
+Shapes: n examples, S noisy copies of each, K classes, D = C * H * W. slopes (n * S, K, D); `curvature` (n, S, 1 + K, D), the
+gradient above the rows B of H = B^T B; factor (n, S * K, D), the rows of all copies. H itself, (D, D), is never formed.
 """
 
 from __future__ import annotations
@@ -13,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from runner.attributions.cafo import Cafo, soft
-from runner.attributions.options import amount, require_count
+from runner.attributions.options import amount
 from runner.attributions.passes import in_passes, leaves
-from runner.core.errors import require
+from runner.core.errors import require, require_at_least
 from runner.core.grid import Number
 
 
@@ -23,9 +26,9 @@ from runner.core.grid import Number
 class Caso(Cafo):
     """argmax over D of g^T D + D^T H D / 2 - lambda1 ||D||_1 - (lambda2 + L / 2) ||D||_2^2, with L the top eigenvalue of H.
 
-    L / 2 makes the problem strictly concave whatever H is. g and H are means over the noisy images. Solved by `steps` of
-    accelerated proximal gradient from 0, of length `learning_rate`, or 1 / (2 lambda2 + L) where that is shorter: the
-    length at which every step is certain to gain (the released code finds one by backtracking).
+    L / 2 makes the problem strictly concave for every H. g and H are means over the noisy images. Solved by `steps` of
+    accelerated proximal gradient from 0, of length `learning_rate` or at most 1 / (2 lambda2 + L), at which every step is certain
+    to improve (the released code finds a length by backtracking).
     """
 
     steps: int = 10
@@ -33,16 +36,17 @@ class Caso(Cafo):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_count("attribution.steps", self.steps)
+        require_at_least("attribution.steps", self.steps, 1)
         length = amount("attribution.learning_rate", self.learning_rate)
         require(length > 0, "attribution.learning_rate", self.learning_rate, "above 0")
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor, keys: Tensor) -> Tensor:
         """(N, C, H, W) signed perturbations; the noise of an example depends on its key in `keys` (N,) alone.
 
-        Takes one backward pass a class, and holds samples * K gradients of each image in a pass.
+        Needs one backward pass per class, and memory for samples * K gradients of each image in a pass.
         """
 
+        # nested passes: a group of examples needs the rows of all its copies before it is solved; a pass computes some of them
         def one_group(chosen: Tensor, group: slice, _: int, __: int, ___: bool) -> Tensor:
             def one_pass(some: Tensor, part: slice, first: int, count: int, create_graph: bool) -> Tensor:
                 places = self.noise.points(some, keys[group][part], first, count)
@@ -50,6 +54,7 @@ class Caso(Cafo):
 
             parts = [rows for _, rows in in_passes(model, chosen, self.samples, self.chunk, one_pass)]
             rows = torch.cat(parts, dim=1)
+            # dividing every row by sqrt(S) makes B^T B the mean of the copies' Hessians
             return self.solve(rows[:, :, 0].mean(dim=1), rows[:, :, 1:].flatten(1, 2) / self.samples**0.5)
 
         whole = None if self.chunk is None else max(1, self.chunk // self.samples)
@@ -75,8 +80,8 @@ class Caso(Cafo):
 def curvature(model: nn.Module, places: Tensor, targets: Tensor, create_graph: bool) -> Tensor:
     """(n, count, 1 + K, D): the gradient g of the cross-entropy, and below it the rows B of its Hessian B^T B.
 
-    With v_c = w_c - w_target: g = sum_c p_c v_c, and row c is sqrt(p_c) (v_c - g). Taken from the target's own gradient,
-    nothing cancels where the target is certain.
+    With v_c = w_c - w_target: g = sum_c p_c v_c, and row c is sqrt(p_c) (v_c - g). Subtracting the target's gradient first avoids
+    cancellation when the prediction is certain.
     """
     count = places.shape[1]
     with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""DeepLIFT with the rescale rule: how differences from a baseline image make the difference of the output."""
+"""DeepLIFT with the rescale rule: contributions of the pixels' differences from a baseline to the difference of the output."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runner.attributions.baseline import level_image, levels
-from runner.attributions.options import GradientOptions
 from runner.attributions.propagation import Call, Ruled, record, replay, secant, with_slope
 from runner.attributions.saliency import Saliency
+from runner.core.errors import require_at_least
 from runner.core.grid import Number
 
 
@@ -21,12 +21,11 @@ from runner.core.grid import Number
 class DeepLift:
     """(x - b) * m, m the multipliers from the logit to the image (Shrikumar et al., 2017, section 3.5.1).
 
-    An activation multiplies the signal by (f(z) - f(z_b)) / (z - z_b), z_b its input for the baseline image b, and by f'
-    where the two meet: this holds for the softplus of a twin as for ReLU. Affine layers keep their gradient. Max-pooling
-    gives what its output gained over the baseline's to the pixel of the larger of the two, as SHAP's and Captum's code do:
-    the paper leaves it open. So the maps sum to f_c(x) - f_c(b). They explain the logit: the softmax is left out, as
-    the paper advises.
-    `baseline`: one number, or one a channel, in [0, 1]. Without `multiply_by_input`, m alone.
+    An activation multiplies the signal by (f(z) - f(z_b)) / (z - z_b), z_b its input for the baseline image b, or by f' if the two
+    are equal; this holds for ReLU and for the softplus of a twin. Affine layers keep their gradient. Max-pooling assigns the
+    difference of its outputs to the pixel of the larger of the two maxima, as in SHAP and Captum; the paper leaves this open. So
+    the maps sum to f_c(x) - f_c(b). They explain the logit, without the softmax, as the paper advises.
+    `baseline`: one number, or one per channel, in [0, 1]. Without `multiply_by_input`, m alone.
     """
 
     multiply_by_input: bool = True
@@ -35,13 +34,13 @@ class DeepLift:
     stochastic: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        GradientOptions(multiply_by_input=self.multiply_by_input, chunk=self.chunk)
+        require_at_least("attribution.chunk", self.chunk, 1)
         levels(self.baseline)
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor, keys: Tensor) -> Tensor:
-        """(N, C, H, W) signed maps; `keys` are not used. The baseline is a pass of one image more.
+        """(N, C, H, W) signed maps; `keys` are not used. The baseline adds one image to each pass.
 
-        Errors: `ConfigError` naming a layer that has no rule, or a baseline of another number of channels.
+        Errors: `ConfigError` naming a layer without a rule, or a baseline with another number of channels.
         """
         baseline = level_image(self.baseline, images)
 
@@ -77,7 +76,7 @@ def _maximum(call: Call, reference: Call, inputs: Tensor, outputs: Tensor) -> Te
 
 
 def _winners(call: Call) -> Tensor:
-    """(n, C, H', W') the place, in H * W, of the largest value of each window."""
+    """(n, C, H', W') flat index, in H * W, of the largest value of each window."""
     pool, options = call.module, ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
     chosen = {name: getattr(pool, name) for name in options}
     return F.max_pool2d(call.inputs.detach(), **chosen, return_indices=True)[1]

@@ -8,17 +8,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from runner.attributions.options import GradientOptions, require_count
+from runner.attributions.options import GradientOptions
 from runner.attributions.passes import output_gradients, summed
 from runner.core import rng
+from runner.core.errors import require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedGradients(GradientOptions):
     """E over x' and a ~ U(0, 1) of (x - x') * df_c(x' + a (x - x'))/dx (Erion et al., 2021), from `samples` draws.
 
-    x' is one of `references` training images, which the job hands in (`with_references`). Maps sum in expectation to f_c(x)
-    less the mean of f_c over the references. Without `multiply_by_input`, the factor (x - x') is left out.
+    x' is one of `references` training images, which the job provides (`with_references`). In expectation, maps sum to f_c(x) minus
+    the mean of f_c over the references. Without `multiply_by_input`, the factor (x - x') is left out.
     """
 
     multiply_by_input: bool = True
@@ -28,8 +29,8 @@ class ExpectedGradients(GradientOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_count("attribution.references", self.references)
-        require_count("attribution.samples", self.samples)
+        require_at_least("attribution.references", self.references, 1)
+        require_at_least("attribution.samples", self.samples, 1)
 
     def with_references(self, images: Tensor) -> Compared:
         """The attribution that draws its baselines from these images (R, C, H, W)."""

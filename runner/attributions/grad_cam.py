@@ -11,10 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runner.attributions.gradients import Output
-from runner.attributions.options import GradientOptions
-from runner.attributions.passes import leaves, summed
-from runner.core.errors import ConfigError, require
+from runner.attributions.passes import Output, leaves, summed
+from runner.core.errors import ConfigError, require, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +20,7 @@ class GradCam:
     """relu(sum_k w_k A_k), w_k = the mean over positions of d f_c / d A_k (Selvaraju et al., 2017, equations 1 and 2).
 
     `layer` is the name of the module whose output is A, as PyTorch names it; null is the last convolution that the
-    forward pass calls. `relu: false` keeps what speaks against the class. The map is enlarged to the image bilinearly.
+    forward pass calls. `relu: false` keeps negative evidence. The map is enlarged to the image size bilinearly.
     """
 
     output: Output = "logit"
@@ -32,13 +30,12 @@ class GradCam:
     stochastic: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        GradientOptions(output=self.output, chunk=self.chunk)
-        require(isinstance(self.relu, bool), "attribution.relu", self.relu, "true or false")
+        require_at_least("attribution.chunk", self.chunk, 1)
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor, keys: Tensor) -> Tensor:
         """(N, C, H, W): each channel has an equal share, and their sum is the map. `keys` are not used.
 
-        Errors: `ConfigError` for a layer that the model does not have, or whose output is no feature map.
+        Errors: `ConfigError` for a layer that does not exist, or whose output is not a feature map.
         """
         channels = images.shape[1]
 
@@ -60,7 +57,7 @@ class GradCam:
 
     @contextmanager
     def _watched(self, model: nn.Module) -> Iterator[list[Tensor]]:
-        """The outputs of the layer, or of all convolutions, in the order of the calls; the hooks are gone afterwards."""
+        """The outputs of the layer, or of all convolutions, in call order; the hooks are removed afterwards."""
         named = dict(model.named_modules())
         if self.layer is not None and self.layer not in named:
             raise ConfigError.choice("attribution.layer", self.layer, [name for name in named if name])

@@ -17,16 +17,15 @@ from runner.attributions.saliency import Saliency
 class GuidedBackprop(GradientOptions):
     """d f_c / dx with the signal g at an activation f(z) sent on as max(g, 0) f'(z) (Springenberg et al., 2015).
 
-    For ReLU that is their rule: only positive signals pass, and only where z > 0. For the softplus of a twin the second
-    gate becomes f'(z), the slope of the softplus, and the first stays: max(g, 0) is continuous, and the gradient of the
-    map flows through f'(z). So the map of the twin tends to that of the model as beta grows. All layers but the
-    activations keep their gradient.
+    For ReLU this is their rule: only positive signals pass, and only where z > 0. For the softplus of a twin, the second condition
+    becomes the factor f'(z), through which the map has a gradient. So the twin's map approaches that of the model as beta grows.
+    All other layers keep their gradient.
     """
 
     stochastic: ClassVar[bool] = False
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor, keys: Tensor) -> Tensor:
-        """(N, C, H, W) signed maps; `keys` are not used. Errors: `ConfigError` naming a layer that has no rule."""
+        """(N, C, H, W) signed maps; `keys` are not used. Errors: `ConfigError` naming a layer without a rule."""
         guided = Ruled(model, lambda places: replay(model, places, record(model, places), _rule))
         saliency = Saliency(output=self.output, multiply_by_input=self.multiply_by_input, chunk=self.chunk)
         return saliency(guided, images, targets, keys)
@@ -41,6 +40,8 @@ def _rule(call: Call, inputs: Tensor, outputs: Tensor) -> Tensor:
 
 
 class _PositiveSignal(torch.autograd.Function):
+    """The identity, with a backward pass that stops negative signals; that pass has the derivative of ReLU."""
+
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
         return values.clone()

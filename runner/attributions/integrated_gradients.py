@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 from torch import Tensor, nn
 
 from runner.attributions.baseline import Baseline, level_image, levels
 from runner.attributions.gradients import weighted_gradients
-from runner.attributions.options import GradientOptions, require_count
-from runner.core.errors import ConfigError
+from runner.attributions.options import GradientOptions
+from runner.core.errors import require_at_least
 
 Rule = Literal["riemann_right", "riemann_middle", "gausslegendre"]
-RULES: tuple[Rule, ...] = get_args(Rule)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +22,7 @@ class IntegratedGradients(GradientOptions):
 
     `rule`: riemann_right has the points i/m, i = 1..m (their equation 3, and the released code of the papers on
     attribution robustness); riemann_middle (i - 1/2)/m; gausslegendre is the most exact (Captum's default).
-    `baseline`: one number, or one a channel, in units of [0, 1] images. Without `multiply_by_input`, the factor (x - b)
+    `baseline`: one number, or one per channel, in units of [0, 1] images. Without `multiply_by_input`, the factor (x - b)
     is left out.
     """
 
@@ -35,15 +34,13 @@ class IntegratedGradients(GradientOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_count("attribution.steps", self.steps)
-        if self.rule not in RULES:
-            raise ConfigError.choice("attribution.rule", self.rule, RULES)
+        require_at_least("attribution.steps", self.steps, 1)
         levels(self.baseline)
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor, keys: Tensor) -> Tensor:
         """(N, C, H, W) signed maps; with `multiply_by_input` they sum to about f_c(x) - f_c(b). `keys` are not used.
 
-        Errors: `ConfigError` when `baseline` lists a number of channels that the images do not have.
+        Errors: `ConfigError` when `baseline` does not match the images' number of channels.
         """
         places, weights = quadrature(self.rule, self.steps)
         baseline = level_image(self.baseline, images)

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from runner.attributions.masking import MaskingOptions
-from runner.attributions.options import require_count
 from runner.core import rng
-from runner.core.errors import require
+from runner.core.errors import require, require_at_least
 
 CUTOFF = 1e-9
 
@@ -21,9 +20,9 @@ class KernelShap(MaskingOptions):
     """The linear model of the cells that fits f_c on masked images best, in the Shapley kernel (Lundberg and Lee, 2017).
 
     The features are the cells of a `grid` x `grid` of rectangles; a cell outside the coalition is set to `baseline`. The
-    values of a coalition z are weighted by (M - 1) / (binom(M, |z|) |z| (M - |z|)), and the cells share out f_c(x) - f_c(b)
-    exactly. All 2^M - 2 coalitions are used when there are no more than `samples`: the Shapley values themselves.
-    Otherwise `samples` are drawn in proportion to the kernel, each with its complement (Covert and Lee, 2021).
+    values of a coalition z are weighted by (M - 1) / (binom(M, |z|) |z| (M - |z|)), and the values of the cells sum exactly to
+    f_c(x) - f_c(b). If `samples` allows, all 2^M - 2 coalitions are used, which gives the exact Shapley values. Otherwise
+    `samples` are drawn in proportion to the kernel, each with its complement (Covert and Lee, 2021).
     """
 
     grid: int = 4
@@ -31,22 +30,20 @@ class KernelShap(MaskingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_count("attribution.grid", self.grid)
-        require(self.grid >= 2, "attribution.grid", self.grid, "at least 2")
-        require_count("attribution.samples", self.samples)
-        # complements say nothing of single cells that the coalitions do not: fewer often leave the fit open
+        require_at_least("attribution.grid", self.grid, 2)
+        # complements add no information about single cells: with fewer samples the fit is often not unique
         least = min(4 * self.grid * self.grid, self._coalitions)
         allowed = f"at least {least}, four for each of the {self.grid * self.grid} cells or every coalition"
         require(self.samples >= least, "attribution.samples", self.samples, allowed)
 
     @property
     def stochastic(self) -> bool:
-        """Whether coalitions are drawn: false when there are few enough to take all."""
+        """Whether coalitions are drawn at random; false if there are few enough to use all."""
         return self.samples < self._coalitions
 
     @property
     def _coalitions(self) -> int:
-        """How many there are beside the empty and the full one."""
+        """The number of coalitions, without the empty and the full one."""
         return (1 << self.grid * self.grid) - 2
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor, keys: Tensor) -> Tensor:
@@ -82,7 +79,7 @@ class KernelShap(MaskingOptions):
         return maps.unsqueeze(1).repeat(1, images.shape[1], 1, 1)
 
     def coalitions(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, S, M) bool coalitions and their weights (S,); (1, S, M) when they are all coalitions there are."""
+        """(N, S, M) bool coalitions and their weights (S,); (1, S, M) if all coalitions are used."""
         count = self.grid**2
         sizes = torch.arange(1, count, device=keys.device)
         kernel = (count - 1) / (sizes.double() * (count - sizes))
@@ -110,8 +107,8 @@ class KernelShap(MaskingOptions):
 def weighted_least_squares(coalitions: Tensor, weights: Tensor, values: Tensor, total: Tensor) -> Tensor:
     """(N, M) phi that minimise sum_s weights_s (values_s - z_s . phi)^2 among those that sum to `total` (N,).
 
-    Coalitions (N or 1, S, M), weights (S,), values (N, S), all float64. phi is the even share of the total, and a part that
-    sums to 0; where the coalitions leave phi open, that part is the shortest.
+    Coalitions (N or 1, S, M), weights (S,), values (N, S), all float64. phi is an equal share of the total plus a part that sums
+    to 0; if phi is not unique, that part has the smallest norm.
     """
     count = coalitions.shape[2]
     centred = coalitions - coalitions.mean(dim=2, keepdim=True)

@@ -1,6 +1,6 @@
-"""What the layers of a network are, for backward passes with rules of their own.
+"""Classifies the layers of a network, for backward passes with special rules.
 
-A layer is a module that torch defines, or that has no modules inside.
+A layer is a module that torch defines, or one without submodules.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from runner.core.errors import ConfigError
 
 Kind = Literal["weighted", "normalisation", "maximum", "activation", "linear"]
-"""weighted: linear layers and convolutions; linear: all else that is affine; activation: what acts on each value alone."""
+"""weighted: linear layers and convolutions; linear: all other affine layers; activation: elementwise functions."""
 
 _DROPOUTS = (nn.Dropout, nn.Dropout2d)
 _KINDS: tuple[tuple[Kind, tuple[type[nn.Module], ...]], ...] = (
@@ -29,12 +29,12 @@ _KINDS: tuple[tuple[Kind, tuple[type[nn.Module], ...]], ...] = (
 
 
 def layers(network: nn.Module, name: str = "") -> dict[nn.Module, str]:
-    """Every layer with its name; one inside another (the padding that a convolution brings along) is not listed."""
+    """All layers by name, without layers inside other layers (such as the padding of a convolution)."""
     return dict(_walk(network, name))
 
 
 def kind_of(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> Kind:
-    """The kind of a layer that is called with these inputs. Errors: `ConfigError` naming it when no rule fits."""
+    """The kind of a layer that is called with these inputs. Errors: `ConfigError` naming a layer without a rule."""
     kind = next((kind for kind, types in _KINDS if isinstance(module, types)), None)
     if kind is None and len(inputs) == 1:
         kind = _probed(module, inputs[0])
@@ -66,7 +66,7 @@ def _problem(module: nn.Module, kind: Kind | None) -> str:
 
 
 def _probed(module: nn.Module, example: Tensor) -> Kind | None:
-    """What a layer that this file does not know does to a ramp of values, of one example's shape."""
+    """The output of an unknown layer for a ramp of values with the shape of one example."""
     ramp = torch.linspace(-8, 8, example[:1].numel(), dtype=example.dtype, device=example.device)
     ramp = ramp.reshape_as(example[:1])
     function = module.forward

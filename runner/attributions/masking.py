@@ -1,4 +1,4 @@
-"""Black-box maps: outputs of the model on images of which a part is replaced by a baseline. No gradient is taken."""
+"""Black-box maps: outputs of the model on partly masked images, without gradients."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from runner.attributions.baseline import Baseline, level_image, levels
-from runner.attributions.gradients import OUTPUTS, Output, passes_over
-from runner.attributions.options import require_count
-from runner.core.errors import ConfigError
+from runner.attributions.passes import Output
+from runner.core.chunking import passes
+from runner.core.errors import require_at_least
 
 Masks = Callable[[slice, int, int], Tensor]
-"""(examples, first, count) -> (n or 1, count, 1, H, W) bool: what is kept of masks first .. first+count-1."""
+"""(examples, first, count) -> (n or 1, count, 1, H, W) bool: kept pixels, for masks first .. first+count-1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskingOptions:
-    """`output`: what is compared. `baseline`: what stands where the image is masked, one number or one a channel.
+    """`output`: the compared output. `baseline`: value of masked pixels, one number or one per channel.
 
-    `chunk`: the largest number of images in one forward pass, null for all at once: memory and rounding only.
+    `chunk`: largest number of images in one forward pass, null for all; affects only memory and rounding.
     """
 
     output: Output = "logit"
@@ -31,20 +31,17 @@ class MaskingOptions:
     differentiable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.output not in OUTPUTS:
-            raise ConfigError.choice("attribution.output", self.output, OUTPUTS)
         levels(self.baseline)
-        if self.chunk is not None:
-            require_count("attribution.chunk", self.chunk)
+        require_at_least("attribution.chunk", self.chunk, 1)
 
     def scores(self, model: nn.Module, images: Tensor, targets: Tensor, masks: Masks, count: int) -> Tensor:
         """(N, count) outputs of the targets (N,), for each image under each of its `count` masks.
 
-        Errors: `ConfigError` when `baseline` lists a number of channels that the images do not have.
+        Errors: `ConfigError` when `baseline` does not match the images' number of channels.
         """
         scores, baseline = images.new_empty(len(images), count), level_image(self.baseline, images)
         with torch.no_grad():
-            for part, first, number in passes_over(len(images), count, self.chunk):
+            for part, first, number in passes(len(images), count, self.chunk):
                 chosen = images[part].unsqueeze(1)
                 places = torch.where(masks(part, first, number), chosen, baseline).flatten(0, 1)
                 logits = model(places)

@@ -1,4 +1,4 @@
-"""What SmoothGrad and UniGrad share: the gradient averaged over noisy copies of the image."""
+"""Shared by SmoothGrad and UniGrad: the gradient averaged over noisy copies of the image."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from runner.attributions.gradients import weighted_gradients
-from runner.attributions.options import GradientOptions, Scale, ranges, require_count, require_scale
+from runner.attributions.options import GradientOptions, Scale, ranges
 from runner.core import rng
+from runner.core.errors import require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoisyGradient(GradientOptions, ABC):
-    """mean over `samples` draws of df_c(p)/dp, p the image and noise in units of `relative_to`; a subclass says which noise.
+    """mean over `samples` draws of df_c(p)/dp, p the image plus noise in units of `relative_to`; subclasses define the noise.
 
-    Noisy images are not clamped to [0, 1]: clamping would shift the mean of the noise near the box's walls.
+    Noisy images are not clamped to [0, 1]: clamping would shift the mean of the noise near 0 and 1.
     """
 
     samples: int = 50
@@ -26,8 +27,7 @@ class NoisyGradient(GradientOptions, ABC):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_count("attribution.samples", self.samples)
-        require_scale(self.relative_to)
+        require_at_least("attribution.samples", self.samples, 1)
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor, keys: Tensor) -> Tensor:
         """(N, C, H, W) signed maps; the noise of an example depends on its key in `keys` (N,) alone."""
@@ -49,4 +49,4 @@ class NoisyGradient(GradientOptions, ABC):
 
     @abstractmethod
     def size(self) -> float:
-        """How large the noise is, in units of `relative_to`."""
+        """Size of the noise, in units of `relative_to`."""

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from runner.attributions.baseline import Baseline
 from runner.attributions.masking import MaskingOptions
-from runner.attributions.options import require_count
-from runner.core.errors import require
+from runner.core.errors import require, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +28,8 @@ class Occlusion(MaskingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_count("attribution.window", self.window)
-        require_count("attribution.stride", self.stride)
+        require_at_least("attribution.window", self.window, 1)
+        require_at_least("attribution.stride", self.stride, 1)
         require(self.stride <= self.window, "attribution.stride", self.stride, "at most attribution.window")
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor, keys: Tensor) -> Tensor:

@@ -1,17 +1,16 @@
-"""Passes over the samples of each image, for maps that are no plain weighted sum of gradients.
-
-`runner.attributions.gradients` adds up gradients with one weight each. Here a pass may compute anything from its share of
-the samples; a differentiable pass keeps no graph, and is computed again in the backward pass, as there.
-"""
+"""Passes over the samples of each image: a map is the sum of the results of all passes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from runner.attributions.gradients import Output, Recomputed, passes_over
+from runner.core.chunking import passes, recomputed
+
+Output = Literal["logit", "probability"]
 
 OnePass = Callable[[Tensor, slice, int, int, bool], Tensor]
 """(images (n, C, H, W), their place in the batch, first sample, number of samples, create_graph) -> (n, ...)."""
@@ -23,10 +22,12 @@ def in_passes(
     """(first sample, result) of passes of at most `chunk` images; those of an example follow each other, from sample 0.
 
     Differentiable once in the images and the parameters when grad mode is on and the images require grad, else detached.
+    With several passes, no graph is kept and the backward pass recomputes each pass, so that `chunk` also bounds the memory of
+    an attack step.
     """
     differentiable = torch.is_grad_enabled() and images.requires_grad
-    passes = list(passes_over(len(images), samples, chunk))
-    for part, first, count in passes:
+    plan = list(passes(len(images), samples, chunk))
+    for part, first, count in plan:
 
         def bound(
             chosen: Tensor, create_graph: bool, part: slice = part, first: int = first, count: int = count
@@ -35,11 +36,10 @@ def in_passes(
 
         if not differentiable:
             yield first, bound(images[part].detach(), False).detach()
-        elif len(passes) == 1:
+        elif len(plan) == 1:
             yield first, bound(images[part], True)
         else:
-            trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-            yield first, Recomputed.apply(bound, images[part], *trained)  # type: ignore[no-untyped-call]
+            yield first, recomputed(model, bound, images[part])
 
 
 def summed(model: nn.Module, images: Tensor, samples: int, chunk: int | None, one_pass: OnePass) -> Tensor:
@@ -54,7 +54,7 @@ def summed(model: nn.Module, images: Tensor, samples: int, chunk: int | None, on
 
 
 def leaves(places: Tensor, create_graph: bool) -> Tensor:
-    """(n * count, C, H, W) of (n, count, C, H, W): what is differentiated; on the graph of the images, or a fresh leaf."""
+    """(n, count, C, H, W) -> (n * count, C, H, W) to differentiate in: on the graph of the images, or a new leaf."""
     flat = places.flatten(0, 1)
     return flat if create_graph else flat.detach().requires_grad_()
 
@@ -73,7 +73,7 @@ def output_gradients(model: nn.Module, places: Tensor, targets: Tensor, output: 
 def margins(logits: Tensor, targets: Tensor) -> Tensor:
     """(N,) log-odds against the target, log((1 - p) / p): the cross-entropy is their softplus.
 
-    Its gradient does not lose the target's own logit to rounding where p is near 1, as that of the cross-entropy does.
+    Unlike that of the cross-entropy, its gradient keeps its precision when p is near 1.
     """
     others = logits.scatter(1, targets.unsqueeze(1), -torch.inf).logsumexp(dim=1)
     return others - logits.gather(1, targets.unsqueeze(1)).squeeze(1)

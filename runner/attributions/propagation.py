@@ -1,11 +1,11 @@
-"""Backward passes with rules of their own, layer by layer, for maps that are no gradient of the network.
+"""Backward passes with a rule for each layer, for maps that are not gradients of the network.
 
-Two forward passes of the untouched network: `record` keeps what went into every layer and came out, on the true graph of
-the images; `replay` runs it again, and lets a rule decide how each layer sends its signal back. The replayed values are the
-true ones. Its signals are linear in the layers' replayed inputs, with factors that come from the record: so they can be
-differentiated in the images, through the true network. Hooks are there during the passes only.
+Two forward passes of the unchanged network: `record` keeps the inputs and outputs of every layer, on the true graph of the
+images; `replay` runs it again, and a rule decides how each layer propagates its signal backwards. The replayed values are the
+true ones. The signals are linear in the layers' replayed inputs, with factors from the record, so they can be differentiated in
+the images, through the true network. Hooks exist only during the passes.
 
-Code between layers (additions, padding, reshaping) sends its ordinary gradient back and must be linear: activations must be
+Code between layers (additions, padding, reshaping) propagates its ordinary gradient and must be linear: activations must be
 modules, as everywhere in this project.
 """
 
@@ -24,7 +24,7 @@ from runner.attributions.layers import Kind, kind_of, layers
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One call of a layer: what it got and gave, and the call whose output it got, when that was the call before."""
+    """One call of a layer: its input and output, and the call before it if that produced its input."""
 
     name: str
     module: nn.Module
@@ -35,7 +35,7 @@ class Call:
 
 
 Rule = Callable[[Call, Tensor, Tensor], Tensor]
-"""(recorded call, replayed input, replayed output of the layer itself) -> output with the signal that is wanted."""
+"""(recorded call, replayed input, replayed output of the layer) -> output with the signal of the rule."""
 
 
 class Ruled(nn.Module):
@@ -53,9 +53,9 @@ class Ruled(nn.Module):
 
 
 def record(network: nn.Module, images: Tensor, name: str = "") -> list[Call]:
-    """The calls of all layers, in their order; `name` is that of the network inside its model.
+    """The calls of all layers, in order; `name` is that of the network inside its model.
 
-    Errors: `ConfigError` naming a layer that no rule can be given for.
+    Errors: `ConfigError` naming a layer that cannot have a rule.
     """
     calls: list[Call] = []
     names = layers(network, name)
@@ -65,9 +65,10 @@ def record(network: nn.Module, images: Tensor, name: str = "") -> list[Call]:
     def keep(module: nn.Module, inputs: tuple[Any, ...], outputs: Tensor) -> None:
         if module not in kinds:
             kinds[module] = kind_of(names[module], module, inputs)
+        # the same tensor, not an equal one: only then is there nothing between the two layers
         source = calls[-1] if before and before[0] is inputs[0] else None
         before[:] = [outputs]
-        # a copy: code that follows may add to an output in place
+        # a copy: later code may modify the output in place
         calls.append(Call(names[module], module, kinds[module], inputs[0], outputs.clone(), source))
 
     with _hooked(names, keep):
@@ -76,7 +77,7 @@ def record(network: nn.Module, images: Tensor, name: str = "") -> list[Call]:
 
 
 def replay(network: nn.Module, images: Tensor, calls: list[Call], rule: Rule) -> Tensor:
-    """Logits (N, K) of the recorded images, whose gradient in the images is the signal that the rules make."""
+    """Logits (N, K) of the recorded images, whose gradient in the images is the signal of the rules."""
     following, busy = iter(calls), [False]
 
     def apply(module: nn.Module, inputs: tuple[Any, ...], outputs: Tensor) -> Tensor:
@@ -94,15 +95,21 @@ def replay(network: nn.Module, images: Tensor, calls: list[Call], rule: Rule) ->
 
 
 def with_slope(values: Tensor, inputs: Tensor, slopes: Tensor) -> Tensor:
-    """`values`, whose derivative in `inputs` (of their shape) is `slopes`, and in nothing else.
+    """`values`, with derivative `slopes` in `inputs` (of the same shape) and no other derivative.
 
-    The signal upstream * slopes can itself be differentiated, in what the slopes depend on.
+    The signal upstream * slopes can itself be differentiated, through the slopes.
     """
     result: Tensor = _WithSlope.apply(values, inputs, slopes)  # type: ignore[no-untyped-call]
     return result
 
 
 class _WithSlope(torch.autograd.Function):
+    """A forward pass of true values and a backward pass of given slopes; the backward pass is differentiable itself.
+
+    No gradient goes to `values` (the layer's own would be added), nor to `slopes`: only the signal depends on them, and the second
+    backward pass differentiates that.
+    """
+
     @staticmethod
     def forward(ctx: Any, values: Tensor, inputs: Tensor, slopes: Tensor) -> Tensor:
         ctx.save_for_backward(slopes)
@@ -122,10 +129,10 @@ def derivative(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
 
 
 def secant(function: Callable[[Tensor], Tensor], values: Tensor, reference: Tensor) -> Tensor:
-    """(f(values) - f(reference)) / (values - reference), and f' between them where these are within 1e-6.
+    """(f(values) - f(reference)) / (values - reference), or f' between them if these are within 1e-6.
 
-    In double precision: for a soft f the difference of nearby values, and its derivative even more, would drown in the
-    rounding of float32.
+    In double precision, because for a soft f the difference of nearby values and its derivative are below the rounding error
+    of float32.
     """
     wide, other = values.double(), reference.double()
     gap = wide - other

@@ -1,14 +1,14 @@
 """The rules of layer-wise relevance propagation, for `replay`.
 
-Signals are relevance divided by value, R / a: so a sum sends its signal back unchanged, and a layer with z = L(a; w) + b
-that shares R_k by some z'_kj = a_j w'_kj sends back w'^T (s z / z'), s the signal at z.
+Signals are relevance divided by value, R / a. So a sum propagates its signal unchanged, and a layer with z = L(a; w) + b that
+distributes R_k by some z'_kj = a_j w'_kj propagates w'^T (s z / z'), s the signal at z.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from runner.attributions.propagation import Call, with_slope
 from runner.core.errors import ConfigError
 
 Sharing = Literal["epsilon", "gamma", "z_plus"]
-SHARINGS: tuple[Sharing, ...] = get_args(Sharing)
 _FLOOR = 1e-12
 
 
@@ -90,7 +89,7 @@ class Relevance:
 
     def __call__(self, call: Call, inputs: Tensor, outputs: Tensor) -> Tensor:
         """The output, with the signal of the rule for this kind of layer."""
-        if call in self.merged.values():
+        if call in self.merged.values():  # its normalisation follows, and both count as one layer
             self.waiting[call] = inputs
             return outputs
         if call in self.merged:
@@ -104,17 +103,20 @@ class Relevance:
 
     def shared(self, layer: Call, end: Call, inputs: Tensor, outputs: Tensor, affine: Affine) -> Tensor:
         """The rule of a weighted layer, from what goes into `layer` to what comes out of `end`, its normalisation."""
+        # `true` is the sum z' by which the rule shares, on the graph of the record; `replayed` the same sum as a linear
+        # function of the replayed inputs, whose weights w' send the signal back
         sharing, epsilon = self.chosen.of(layer.module), self.chosen.epsilon
         if layer is self.boxed:
             true, replayed = self.in_box(layer.inputs, inputs, affine)
         elif sharing == "epsilon":
-            if epsilon == 0:
+            if epsilon == 0:  # R_k / z_k is the signal already: the ordinary gradient distributes it
                 return outputs
             true, replayed = end.outputs, outputs
         else:
             above = end.outputs > 0
             true = self.one_sided(layer, end.outputs, affine.positive(layer.inputs, layer.inputs), above)
             replayed = self.one_sided(layer, outputs, affine.positive(inputs, layer.inputs), above)
+        # the denominator is moved away from 0 with its sign, so that no share changes sign
         away = torch.where(true < 0, -1.0, 1.0) * max(epsilon, _FLOOR)
         return with_slope(outputs, replayed, end.outputs / (true + away))
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from runner.attributions.gradients import Output
 from runner.attributions.options import amount
-from runner.attributions.passes import output_gradients, summed
+from runner.attributions.passes import Output, output_gradients, summed
 from runner.attributions.smoothgrad import SmoothGrad
-from runner.core.errors import ConfigError, require
+from runner.core.errors import require, require_positive
 from runner.core.grid import Number, exact
 
 Features = Literal["values", "pixels"]
-FEATURES: tuple[Features, ...] = get_args(Features)
 Relaxation = Literal["sigmoid", "clipped_linear"]
-RELAXATIONS: tuple[Relaxation, ...] = get_args(Relaxation)
 _FLOOR = 1e-20
 
 
@@ -29,11 +26,11 @@ class SparsifiedSmoothGrad:
     noisy image). `features`: the n features are all C*H*W `values`, or the `pixels`, by the sum of |.| over channels.
     Features without a gradient are never among the largest, and `sigma` is in units of [0, 1] images.
 
-    The indicator has no gradient. `relaxation` gives it one for attacks and leaves its value alone: the backward pass
-    differentiates s(a / t) in its place, a = |gradient|, t = the mean of the last value that is among the largest and of
-    the next. `sigmoid`: s(u) = 1 / (1 + exp((1 - u) / temperature)); `clipped_linear`: min(u, 1), what the released code
-    averages where it needs a gradient. Both keep the indicator's indifference to the scale of the gradient, since t is
-    differentiated too. Without one (null), attacks that need gradients are refused.
+    The indicator has no gradient. `relaxation` gives it one for attacks without changing its value: the backward pass
+    differentiates s(a / t) instead, with a = |gradient| and t the mean of the smallest value among the largest and the next
+    value. `sigmoid`: s(u) = 1 / (1 + exp((1 - u) / temperature)); `clipped_linear`: min(u, 1), which the released code averages
+    when it needs a gradient. Like the indicator, both ignore the scale of the gradient, since t is differentiated too. Without a
+    relaxation (null), attacks that need gradients are rejected.
     """
 
     output: Output = "logit"
@@ -51,11 +48,7 @@ class SparsifiedSmoothGrad:
         _ = self.noise
         share = amount("attribution.tau", self.tau)
         require(0 < share <= 1, "attribution.tau", self.tau, "a share of the features, above 0 and at most 1")
-        if self.features not in FEATURES:
-            raise ConfigError.choice("attribution.features", self.features, FEATURES)
-        if self.relaxation is not None and self.relaxation not in RELAXATIONS:
-            raise ConfigError.choice("attribution.relaxation", self.relaxation, [*RELAXATIONS, "null"])
-        require(self.temperature > 0, "attribution.temperature", self.temperature, "above 0")
+        require_positive("attribution.temperature", self.temperature)
 
     @property
     def differentiable(self) -> bool:
@@ -64,7 +57,7 @@ class SparsifiedSmoothGrad:
 
     @property
     def noise(self) -> SmoothGrad:
-        """Whose points the gradients are taken at; checks the options that the two share."""
+        """The SmoothGrad whose points are used; also checks the common options."""
         return SmoothGrad(output=self.output, samples=self.samples, sigma=self.sigma, chunk=self.chunk)
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor, keys: Tensor) -> Tensor:
@@ -91,7 +84,7 @@ class SparsifiedSmoothGrad:
         return hard + (soft - soft.detach())
 
     def surrogate(self, sizes: Tensor, count: int) -> Tensor:
-        """(..., n) -> (..., n) what the backward pass differentiates in place of the indicator of the `count` largest."""
+        """(..., n) -> (..., n) the relaxation that the backward pass differentiates instead of the indicator."""
         ordered = sizes.topk(min(count + 1, sizes.shape[-1]), dim=-1).values
         threshold = (ordered[..., count - 1 : count] + ordered[..., -1:]) / 2
         relative = sizes / threshold.clamp_min(_FLOOR)
@@ -101,7 +94,7 @@ class SparsifiedSmoothGrad:
 
 
 def largest(sizes: Tensor, count: int) -> Tensor:
-    """1 at the `count` largest of each row (..., n), else 0; of equals, those that come first; never at a size of 0."""
+    """1 at the `count` largest of each row (..., n), the first of equals, else 0; always 0 at a size of 0."""
     last = sizes.topk(count, dim=-1).values[..., -1:]
     above, level = sizes > last, sizes == last
     room = count - above.sum(dim=-1, keepdim=True)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
 from runner.attributions.noisy import NoisyGradient
 from runner.attributions.options import amount
 from runner.core import norms
-from runner.core.errors import ConfigError
 from runner.core.grid import Number
 from runner.core.types import Norm
 
 Shape = Literal["cube", "ball"]
-SHAPES: tuple[Shape, ...] = get_args(Shape)
 _NORMS: dict[Shape, Norm] = {"cube": "linf", "ball": "l2"}
 
 
@@ -35,8 +33,6 @@ class UniformGradient(NoisyGradient):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.size()
-        if self.shape not in SHAPES:
-            raise ConfigError.choice("attribution.shape", self.shape, SHAPES)
 
     def noise(self, keys: Tensor, shape: tuple[int, ...]) -> Tensor:
         """(M, *shape) uniform numbers of the cube or the ball of radius 1."""

@@ -1,4 +1,4 @@
-"""What certificates ask of the attribution, the budget's norm and the reduction of maps before they say anything."""
+"""Checks whether a certificate applies to an attribution, a norm and a reduction of maps."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ REDUCTIONS = (*CHANNEL_SUMS, "abs_max")
 
 
 def require_kind(certificate: str, attribution: object, kind: str, *needed: str) -> None:
-    """Refuse any attribution but the class called `kind`, with the fields `needed`.
+    """Reject any attribution but the class called `kind`, with the fields `needed`.
 
-    By name, since certificates do not import attributions: other maps have the same fields and no such theorem.
+    By name, since certificates do not import attributions, and other attributions have the same fields without the theorem.
     """
     found = type(attribution).__name__
     if found != kind or not is_dataclass(attribution) or any(not hasattr(attribution, name) for name in needed):
@@ -24,7 +24,7 @@ def require_kind(certificate: str, attribution: object, kind: str, *needed: str)
 
 
 def require_constant_noise(attribution: Any) -> None:
-    """Refuse noise whose size depends on the image, and maps multiplied by it: the smoothing must be the same everywhere."""
+    """Reject noise whose size depends on the image, and maps multiplied by the image: the smoothing must be constant."""
     unit = getattr(attribution, "relative_to", "unit")
     require(unit == "unit", "attribution.relative_to", unit, "unit: a certificate needs noise of one size everywhere")
     factor = getattr(attribution, "multiply_by_input", False)
@@ -34,25 +34,19 @@ def require_constant_noise(attribution: Any) -> None:
 
 
 def require_norm(norm: str) -> None:
-    """Refuse balls that are not l2."""
+    """Reject balls that are not l2."""
     require(norm == "l2", "epsilon.norm", norm, "l2: the certificate is about l2 balls")
 
 
 def require_reduction(key: str, value: str, reduction: str, allowed: Iterable[str] = REDUCTIONS) -> None:
-    """Refuse a certificate that was told of another reduction than that of the maps, or of one that it cannot handle."""
+    """Reject a reduction that differs from that of the maps, or that the certificate cannot handle."""
     if reduction not in allowed:
         raise ConfigError.choice("metrics.reduction", reduction, allowed)
     require(value == reduction, key, value, f"metrics.reduction, which is {reduction}")
 
 
-def require_whole(key: str, value: object, least: int = 1) -> None:
-    """Refuse everything but whole numbers from `least`."""
-    whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    require(whole, key, value, f"a whole number of at least {least}")
-
-
 def require_share(key: str, value: float, low: float = 0.0) -> None:
-    """Refuse everything outside the open interval from `low` to 1."""
+    """Reject values outside the open interval from `low` to 1."""
     require(low < value < 1.0, key, value, f"above {low:g} and below 1")
 
 

@@ -1,4 +1,4 @@
-"""From how far a smoothed map can move to bounds on the metrics of two sampled, reduced maps.
+"""Turns a bound on the change of a smoothed map into bounds on the metrics of two sampled, reduced maps.
 
 With h the expected map, h^ the certificate's estimate of it at the clean image x, and a, b the reported maps of x and of a
 perturbed x' (means of a few draws): a lies within its sampling error of h(x), b within its own and the bound of ||h(x') -
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -21,7 +21,6 @@ from runner.certificates.sampling import moments
 from runner.core.types import Subject
 
 Bounded = Literal["cosine_distance", "l2_ratio"]
-BOUNDED: tuple[Bounded, ...] = get_args(Bounded)
 
 
 class Movement(Protocol):
@@ -36,7 +35,7 @@ class Movement(Protocol):
 
 @dataclass(frozen=True)
 class Sampled:
-    """What is known of one batch: estimate (N, C, H, W), its mean squared draw (N,), and the longest draw (N,)."""
+    """The sampled facts of one batch: estimate (N, C, H, W), mean squared norm of a draw (N,), longest draw (N,)."""
 
     estimate: Tensor
     square: Tensor
@@ -111,7 +110,7 @@ class _Radii:
     def cosine_distance(self, reduction: str) -> Tensor:
         """A vector within r < |v| of v makes an angle of at most asin(r / |v|) with it; angles add.
 
-        Where a radius reaches the origin nothing is known: 1 for maps that are not negative, 2 for signed ones.
+        If a radius reaches the origin, the bound is trivial: 1 for non-negative maps, 2 for signed ones.
         """
         nothing = 2.0 if reduction == "sum" else 1.0
         floor = torch.finfo(torch.float64).tiny

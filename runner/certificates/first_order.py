@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from runner.certificates import applies
-from runner.certificates.deviation import BOUNDED, Bounded
+from runner.certificates.deviation import Bounded
 from runner.core import rng
-from runner.core.errors import ConfigError, require
+from runner.core.errors import ConfigError, require, require_at_least
 from runner.core.types import Attribution, Subject, differentiable
 
 _FLOOR = 1e-30
@@ -27,8 +27,8 @@ class FirstOrder:
     ||z||)^2), and 1 from epsilon sigma = ||z|| on. An attack may go past either, and often stays below.
 
     sigma_max by `iterations` power iterations on J^T J, with products J u and J^T v of the reduced map: all examples at
-    once, at most `chunk` at a time. Piecewise linear networks have no J worth the name, so it is that of the softplus
-    twin with `beta`; null takes the model itself. A stochastic map keeps its draws.
+    once, at most `chunk` at a time. J of a piecewise linear network is not informative, so J is that of the softplus twin with
+    `beta`; null uses the model itself. A stochastic map keeps its draws.
     """
 
     bounds: Bounded = "cosine_distance"
@@ -39,10 +39,8 @@ class FirstOrder:
     confidence: ClassVar[None] = None
 
     def __post_init__(self) -> None:
-        if self.bounds not in BOUNDED:
-            raise ConfigError.choice("certificate.bounds", self.bounds, BOUNDED)
         for key in ("iterations", "chunk"):
-            applies.require_whole(f"certificate.{key}", getattr(self, key))
+            require_at_least(f"certificate.{key}", getattr(self, key), 1)
         good = self.beta is None or (self.beta > 0 and self.twin is not None)
         require(good, "certificate.beta", self.beta, "above 0 and with certificate.twin, or null for the model itself")
 

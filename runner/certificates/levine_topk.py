@@ -1,4 +1,4 @@
-"""The rank certificate of sparsified SmoothGrad: pixels that stay among the k largest whatever the perturbation."""
+"""The rank certificate of sparsified SmoothGrad: pixels that stay among the k largest for every perturbation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from torch import Tensor
 from runner.certificates import applies
 from runner.certificates.concentration import hoeffding, sample_at_least, sample_at_most
 from runner.certificates.gaussian import shifted
+from runner.core.errors import require_at_least
 from runner.core.types import Attribution, Subject
 
 _ROUNDING = 1e-6
-"""More than float32 means of zeros and ones are off."""
+"""Larger than the rounding error of float32 means of zeros and ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +48,9 @@ class LevineTopK:
     bounds: ClassVar[str] = "topk_intersection"
 
     def __post_init__(self) -> None:
-        applies.require_whole("certificate.k", self.k)
-        applies.require_whole("certificate.samples", self.samples)
-        applies.require_whole("certificate.chunk", self.chunk)
+        require_at_least("certificate.k", self.k, 1)
+        require_at_least("certificate.samples", self.samples, 1)
+        require_at_least("certificate.chunk", self.chunk, 1)
         applies.require_share("certificate.confidence", self.confidence)
 
     def check(self, attribution: Attribution, norm: str, reduction: str) -> None:

@@ -1,4 +1,4 @@
-"""A bound on the gradient of a network's output, from its layers: no image has a longer one."""
+"""An upper bound on the gradient of a network's output over all images, from its layers."""
 
 from __future__ import annotations
 

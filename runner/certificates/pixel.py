@@ -14,7 +14,7 @@ from runner.certificates import applies
 from runner.certificates.concentration import sample_at_least
 from runner.certificates.gaussian import shifted
 from runner.certificates.sampling import draws
-from runner.core.errors import require
+from runner.core.errors import require, require_at_least
 from runner.core.types import Attribution, Subject
 
 _ROUNDING = 1e-6
@@ -51,7 +51,7 @@ class CertifiedPixels:
 
     def __post_init__(self) -> None:
         for key in ("k", "channels", "pilot", "samples", "chunk"):
-            applies.require_whole(f"certificate.{key}", getattr(self, key))
+            require_at_least(f"certificate.{key}", getattr(self, key), 1)
         require(self.samples > self.pilot, "certificate.samples", self.samples, f"above certificate.pilot={self.pilot}")
         applies.require_share("certificate.threshold", self.threshold, 0.5)
         require(0.0 < self.alpha < 1 / 3, "certificate.alpha", self.alpha, "above 0 and below 1/3")

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from runner.certificates import applies
-from runner.certificates.deviation import BOUNDED, Bounded, Sampled
+from runner.certificates.deviation import Bounded, Sampled
 from runner.certificates.gaussian import shifted
-from runner.core.errors import ConfigError, require
+from runner.core.errors import require, require_at_least, require_positive
 from runner.core.types import Attribution, Subject
 
 SLOPE = 4.0 / math.sqrt(2.0 * math.pi * math.e)
@@ -44,13 +44,10 @@ class SmoothGradLipschitz:
     chunk: int = 1024
 
     def __post_init__(self) -> None:
-        if self.bounds not in BOUNDED:
-            raise ConfigError.choice("certificate.bounds", self.bounds, BOUNDED)
         for key in ("samples", "chunk"):
-            applies.require_whole(f"certificate.{key}", getattr(self, key))
+            require_at_least(f"certificate.{key}", getattr(self, key), 1)
         applies.require_share("certificate.confidence", self.confidence)
-        given = self.gradient_bound
-        require(given is None or given > 0, "certificate.gradient_bound", given, "above 0, or null to compute it")
+        require_positive("certificate.gradient_bound", self.gradient_bound, "above 0, or null to compute it")
 
     def check(self, attribution: Attribution, norm: str, reduction: str) -> None:
         """Errors: `ConfigError` for all but SmoothGrad of probabilities with constant noise, l2 balls."""

@@ -1,4 +1,4 @@
-"""Uniformly smoothed gradients: what the noise regions of two images share cannot change."""
+"""Uniformly smoothed gradients: a bound from the overlap of the noise regions of two images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from runner.certificates import applies
 from runner.certificates.deviation import Sampled
-from runner.core.errors import require
+from runner.core.errors import require_at_least, require_positive
 from runner.core.types import Attribution, Subject
 
 
@@ -44,10 +44,9 @@ class UniformCosine:
 
     def __post_init__(self) -> None:
         for key in ("samples", "chunk"):
-            applies.require_whole(f"certificate.{key}", getattr(self, key))
+            require_at_least(f"certificate.{key}", getattr(self, key), 1)
         applies.require_share("certificate.confidence", self.confidence)
-        given = self.gradient_bound
-        require(given is None or given > 0, "certificate.gradient_bound", given, "above 0, or null to compute it")
+        require_positive("certificate.gradient_bound", self.gradient_bound, "above 0, or null to compute it")
 
     def check(self, attribution: Attribution, norm: str, reduction: str) -> None:
         """Errors: `ConfigError` for all but uniform gradients with constant noise and no factor x, l2 balls."""

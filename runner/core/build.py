@@ -1,13 +1,10 @@
-"""The only call to `hydra.utils.instantiate`: from a node of the config to the object it describes."""
+"""Builds the object that a node of the config describes. The only call to `hydra.utils.instantiate`."""
 
 from __future__ import annotations
 
 import inspect
-import json
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -15,41 +12,18 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from runner.core.errors import ConfigError, unknown_key
-from runner.core.kinds import check_kinds
+from runner.core.type_hints import check_types
 
-logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what it then raises, in several lines
-_BUILT: ContextVar[dict[str, Any] | None] = ContextVar("built", default=None)
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs, in several lines, the error that it then raises
 _META = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
-
-
-@contextmanager
-def remembering() -> Iterator[None]:
-    """Within it, nodes that are equal and at the same place give one object. For checks, which use what they build for
-    nothing else: a sweep has many cells and few different parts."""
-    token = _BUILT.set({})
-    try:
-        yield
-    finally:
-        _BUILT.reset(token)
 
 
 def build(node: DictConfig | Mapping[str, Any], key: str, **extra: Any) -> Any:
     """The object of a config node with a `_target_`; `key` is the node's place in the config, for messages.
 
-    Errors: `ConfigError` when a key is not one of the target's, when a value is of another type than the target declares,
-    or when the target itself refuses it.
+    Errors: `ConfigError` for a key that the target does not take, a value of the wrong type, or one that the target rejects.
     """
-    container = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
-    built = _BUILT.get()
-    if built is None or extra:
-        return _build(container, key, extra)
-    place = json.dumps([key, container], default=repr)
-    if place not in built:
-        built[place] = _build(container, key, extra)
-    return built[place]
-
-
-def _build(container: Any, key: str, extra: Mapping[str, Any]) -> Any:
+    container: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
     _check_keys(container, key, set(extra))
     try:
         return instantiate(container, **extra, _convert_="all")
@@ -63,7 +37,7 @@ def _build(container: Any, key: str, extra: Mapping[str, Any]) -> Any:
 
 
 def _check_keys(node: Any, key: str, extra: set[str]) -> None:
-    """Refuse keys that the target does not take, before it is called; nested targets too."""
+    """Reject keys that the target, or a nested target, does not take; done before any of them is called."""
     if isinstance(node, list):
         for index, item in enumerate(node):
             _check_keys(item, f"{key}.{index}", set())
@@ -76,7 +50,7 @@ def _check_keys(node: Any, key: str, extra: set[str]) -> None:
             allowed = set(parameters) - extra
             for name in sorted(set(node) - _META - allowed):
                 raise ConfigError(unknown_key(f"{key}.{name}", allowed))
-        check_kinds(target, node, key)
+        check_types(target, node, key)
     for name, item in node.items():
         _check_keys(item, f"{key}.{name}", set())
 

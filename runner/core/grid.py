@@ -1,4 +1,4 @@
-"""Exact epsilon grids. `0.1 * 3` is not 0.3 in floats, and Hydra's range(0,1.1,0.1) has 12 values; decimals have neither fault."""
+"""Exact epsilon grids. In floats, `0.1 * 3` is not 0.3 and Hydra's range(0,1.1,0.1) has 12 values; fractions avoid both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Number = float | int | str
 
 
 def exact(value: Number, key: str) -> Fraction:
-    """A number written as 0.1, "0.1", "8/255" or a float with noise (0.30000000000000004) as the fraction it means."""
+    """The fraction meant by 0.1, "0.1", "8/255" or a float with noise (0.30000000000000004)."""
     try:
         if isinstance(value, str):
             return Fraction(value.replace(" ", ""))
@@ -27,8 +27,8 @@ def exact(value: Number, key: str) -> Fraction:
 class EpsilonGrid:
     """Budgets in units of [0, 1] images: `start, start+step, ..., stop` (both ends included), or `values`.
 
-    Epsilon 0, the noise floor, is always there. `values: [inf]` is the attack without a budget. With norm `l0` budgets are
-    whole numbers of pixels, with `spatial` shares in [0, 1] of the largest transform.
+    Epsilon 0, the noise floor, is always included. `values: [inf]` is the attack without a budget. With norm `l0`, budgets are
+    whole numbers of pixels; with `spatial`, shares in [0, 1] of the largest transform.
     Errors: `ConfigError` for negative or unordered budgets, a step that does not divide the range, an unknown norm.
     """
 
@@ -54,7 +54,7 @@ class EpsilonGrid:
         return tuple(sorted({0.0, *grid}))
 
     def identity(self) -> dict[str, object]:
-        """What of the grid is science: the norm and the budgets, however they were written."""
+        """The part of the grid that counts in ids: the norm and the budgets, however they were written."""
         return {"norm": self.norm, "values": list(self.epsilons())}
 
     def _listed(self) -> list[float]:

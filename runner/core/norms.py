@@ -1,8 +1,8 @@
 """Balls: project onto them, normalise a gradient to their steepest direction, sample uniformly from them.
 
 The steepest step and the projection of the l2 and linf balls follow Madry et al. (2018); uniform sampling in the l2 ball
-follows the radius law r = epsilon * u^(1/d) on a normalised Gaussian (Muller 1959). The l0 ball counts pixels, over all
-channels once; its projection is the one of PGD_0 (Croce and Hein 2019, "Sparse and Imperceivable Adversarial Attacks").
+follows the radius law r = epsilon * u^(1/d) on a normalised Gaussian (Muller 1959). The l0 ball counts a pixel once for all its
+channels; its projection is that of PGD_0 (Croce and Hein 2019, "Sparse and Imperceivable Adversarial Attacks").
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FLOOR = 1e-12
 
 
 def lengths(deltas: Tensor, norm: PixelNorm) -> Tensor:
-    """(N,) norms of (N, ...) perturbations, in their own precision; l0 takes (N, C, H, W)."""
+    """(N,) norms of (N, ...) perturbations, in their dtype; l0 needs (N, C, H, W)."""
     if norm == "l0":
         return deltas.ne(0).any(dim=1).flatten(1).sum(dim=1).to(deltas.dtype)
     flat = deltas.flatten(1)
@@ -25,15 +25,14 @@ def lengths(deltas: Tensor, norm: PixelNorm) -> Tensor:
 
 
 def perturbation_norms(images: Tensor, clean: Tensor, norm: PixelNorm) -> Tensor:
-    """(N,) float64 norms of `images - clean`, computed in float64 so that rounding cannot hide an overstep."""
+    """(N,) norms of `images - clean`, in float64 so that rounding cannot hide a perturbation that is too large."""
     return lengths(images.double() - clean.double(), norm)
 
 
 def normalise(gradients: Tensor, norm: PixelNorm) -> Tensor:
-    """Direction of steepest ascent of unit norm: the sign for linf, g / ||g|| for l2; zero stays zero.
+    """Direction of steepest ascent with unit norm: the sign for linf, g / ||g|| for l2; zero stays zero.
 
-    The l0 ball has no such direction (every multiple of a step is as long): g / max |g|, so that steps are in units of
-    [0, 1] images.
+    For l0, where all multiples of a step have the same norm: g / max |g|, so that steps are in units of [0, 1] images.
     """
     if norm == "linf":
         return gradients.sign()
@@ -45,8 +44,8 @@ def normalise(gradients: Tensor, norm: PixelNorm) -> Tensor:
 def project(images: Tensor, clean: Tensor, epsilon: float, norm: PixelNorm) -> Tensor:
     """The nearest images inside the ball around `clean`, then inside the box [0, 1].
 
-    Clamping to the box only shortens a perturbation of a clean image in the box. The result lies inside the ball after
-    rounding to float32 too: a pixel that rounding moved outwards is stepped back by one unit in the last place.
+    Clamping to the box can only shorten the perturbation of a clean image in the box. The result lies inside the ball even after
+    rounding to float32: a pixel that rounding moved outwards is moved back by one unit in the last place.
     """
     if epsilon == float("inf"):
         return images.clamp(0.0, 1.0)
@@ -67,8 +66,8 @@ def project(images: Tensor, clean: Tensor, epsilon: float, norm: PixelNorm) -> T
 def _keep_pixels(images: Tensor, clean: Tensor, count: int) -> Tensor:
     """The nearest images in the box that differ from `clean` in at most `count` pixels.
 
-    A pixel is worth keeping by how much nearer its value in the box is to the wanted one than the clean value is:
-    ||wanted - clean||^2 - ||wanted - clamped||^2 over its channels.
+    Pixels are kept in the order of how much that reduces the distance to the wanted image:
+    ||wanted - clean||^2 - ||wanted - clamped||^2 over the channels.
     """
     inside = images.clamp(0.0, 1.0)
     wanted = images.double()
@@ -77,16 +76,16 @@ def _keep_pixels(images: Tensor, clean: Tensor, count: int) -> Tensor:
 
 
 def _largest(values: Tensor, count: int) -> Tensor:
-    """(N, H, W) bool: the `count` pixels of each image with the largest values, never more."""
+    """(N, H, W) bool: the `count` pixels of each image with the largest values; ties never add more."""
     flat = values.flatten(1)
     chosen = flat.topk(min(count, flat.shape[1]), dim=1).indices
     return torch.zeros_like(flat, dtype=torch.bool).scatter_(1, chosen, True).reshape(values.shape)
 
 
 def sample_ball(keys: Tensor, shape: tuple[int, ...], epsilon: float, norm: PixelNorm) -> Tensor:
-    """(N, *shape) uniform in the ball of radius `epsilon`; numbers depend on the keys alone.
+    """(N, *shape) uniform in the ball of radius `epsilon`; the numbers depend only on the keys.
 
-    For l0: `epsilon` random pixels, their values uniform in [-1, 1] in every channel.
+    For l0: `epsilon` random pixels with values uniform in [-1, 1] in every channel.
     """
     if norm == "l0":
         values = rng.uniform(keys, shape).mul_(2.0).sub_(1.0)
@@ -101,7 +100,7 @@ def sample_ball(keys: Tensor, shape: tuple[int, ...], epsilon: float, norm: Pixe
 def sample_corner(keys: Tensor, shape: tuple[int, ...], epsilon: float, norm: PixelNorm) -> Tensor:
     """(N, *shape) random signs scaled to the surface of the ball: the random baseline of Ghorbani et al. (2019).
 
-    For l0: `epsilon` random pixels moved by 1 in every channel, which the box [0, 1] turns into its corners.
+    For l0: `epsilon` random pixels moved by 1 in every channel, which clamping to [0, 1] moves to the corners of the box.
     """
     signs = rng.normal(keys, shape).sign()
     if norm == "l0":
@@ -110,7 +109,7 @@ def sample_corner(keys: Tensor, shape: tuple[int, ...], epsilon: float, norm: Pi
 
 
 def _random_pixels(keys: Tensor, shape: tuple[int, ...], epsilon: float) -> Tensor:
-    """(N, 1, H, W) bool: `epsilon` random pixels an image; those of a smaller epsilon are among them."""
+    """(N, 1, H, W) bool: `epsilon` random pixels per image; they include those of any smaller epsilon."""
     return _largest(rng.uniform(rng.fold(keys, 0), shape[-2:]), int(epsilon)).unsqueeze(1)
 
 

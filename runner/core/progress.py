@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with the time left on a terminal, a line now and then elsewhere, nothing inside workers."""
+"""Progress of long work: a bar with the time left on a terminal, a log line every 15 s elsewhere, nothing in workers."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from runner.core import board
+from runner.core import activity
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
 QUIET = "RUNNER_QUIET"
-"""Environment variable that a sweep sets for its workers: the sweep shows one table (`board`) instead of many bars."""
+"""Environment variable that a sweep sets for its workers, whose progress it shows in one table (`activity`)."""
 
 _SECONDS_BETWEEN_LINES = 15.0
 log = logging.getLogger(__name__)
 
 Advance = Callable[[str], None]
-"""Called after each step with a short text about where things stand."""
+"""Called after each step, with a short text about the current state."""
 
 
 @contextmanager
 def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
-    """Show `total` steps of which `done` were already there; yields the function to call after each step."""
+    """Show `total` steps, of which `done` are done already; yields the function to call after each step."""
     if os.environ.get(QUIET):
-        yield board.steps(total, done)
+        yield activity.steps(total, done)
     elif sys.stderr.isatty():
         yield from _bar(title, total, done)
     else:
@@ -38,7 +38,7 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
 
 
 def bar(console: Console) -> Progress:
-    """A bar with the time left; its tasks have a `text`."""
+    """A progress bar with the time left; its tasks have a `text` field."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

@@ -1,8 +1,8 @@
-"""Random numbers that depend on (seed, example, stream, counter) alone: not on batch, order, chunk or device.
+"""Random numbers that depend only on (seed, example, stream, counter), not on batch, order, chunk or device.
 
-A key is a 64-bit integer an example; the numbers of a key are the SplitMix64 sequence that starts there
-(Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014). Any slice of the sequence can be
-drawn by itself, so noise samples can be chunked without changing a bit of them.
+Each example has a 64-bit key; its random numbers are the SplitMix64 sequence that starts there (Steele, Lea and Flood, "Fast
+splittable pseudorandom number generators", OOPSLA 2014). Any slice of the sequence can be drawn by itself, so drawing noise
+samples in chunks changes no bit of them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _mix(values: Tensor) -> Tensor:
 
 
 def example_keys(seed: int, examples: Tensor | Sequence[int], stream: str = "") -> Tensor:
-    """Keys (N,) int64 of examples given by their dataset-wide numbers, for one seed and one named stream."""
+    """Keys (N,) int64 of examples, given by their numbers in the dataset, for one seed and one named stream."""
     numbers = torch.as_tensor(examples, dtype=torch.int64)
     start = torch.full_like(numbers, (seed * 1_000_003 + zlib.crc32(stream.encode())) & 0x7FFFFFFFFFFFFFFF)
     return _mix(_mix(start).bitwise_xor_(_mix(numbers.mul(_GAMMA))))
@@ -44,13 +44,13 @@ def fold(keys: Tensor, number: int) -> Tensor:
 
 
 def bits(keys: Tensor, count: int, start: int = 0) -> Tensor:
-    """(N, count) random 64-bit integers: items start .. start+count-1 of each key's sequence."""
+    """(N, count) random 64-bit integers: items `start` to `start + count - 1` of each key's sequence."""
     counters = torch.arange(start + 1, start + count + 1, dtype=torch.int64, device=keys.device).mul_(_GAMMA)
     return _mix(keys.unsqueeze(-1) + counters)
 
 
 def uniform(keys: Tensor, shape: Sequence[int], start: int = 0) -> Tensor:
-    """(N, *shape) float32, uniform in [0, 1) with 24 random bits; `start` counts numbers already drawn from the keys."""
+    """(N, *shape) float32, uniform in [0, 1) with 24 random bits; `start` is how many numbers were already drawn."""
     draws = _shift_right(bits(keys, math.prod(shape), start), 40)
     return draws.to(torch.float32).mul_(2.0**-24).reshape(len(keys), *shape)
 
@@ -58,7 +58,7 @@ def uniform(keys: Tensor, shape: Sequence[int], start: int = 0) -> Tensor:
 def normal(keys: Tensor, shape: Sequence[int], start: int = 0) -> Tensor:
     """(N, *shape) float32 standard normal (Box-Muller, two from each 64-bit integer).
 
-    `start` counts numbers already drawn from the keys and must be even when the sequence is cut into slices.
+    `start` is how many numbers were already drawn. Errors: `ValueError` when it is odd.
     """
     count = math.prod(shape)
     if start % 2:

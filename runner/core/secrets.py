@@ -1,4 +1,4 @@
-"""No secret of the environment in a file, a log or a table: an error from a server may quote the key that it was given."""
+"""Keeps secrets of the environment out of files, logs and tables: an error from a server may quote the key it was given."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from types import TracebackType
 
 _NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
 _SHORTEST = 8
-"""A shorter value would be found in innocent text."""
+"""Shorter values would match ordinary text."""
 
 
 def hidden(text: str) -> str:
-    """The text with each value of a variable that is called like a secret (WANDB_API_KEY, HF_TOKEN) as `<WANDB_API_KEY>`."""
+    """The text with the value of each secret variable (such as WANDB_API_KEY, HF_TOKEN) replaced by `<WANDB_API_KEY>`."""
     for name, value in os.environ.items():
         if len(value) >= _SHORTEST and value in text and _NAMES.search(name):
             text = text.replace(value, f"<{name}>")
@@ -31,5 +31,5 @@ class HidingFormatter(logging.Formatter):
 
 
 def hiding_excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What Python shows of an error that nobody caught, without secrets; for `sys.excepthook`."""
+    """Print an uncaught error without secrets; for `sys.excepthook`."""
     sys.stderr.write(hidden("".join(traceback.format_exception(kind, error, trace))))

@@ -1,14 +1,16 @@
-"""The contracts between the parts: what a model, an attribution, a metric, an attack and a defense are.
+"""The contracts between the parts: what a model, an attribution, a metric, a certificate and a defense are.
+
+Attacks have a file of their own, `runner.core.attack_types`.
 
 Shapes: images (N, C, H, W) float32 in [0, 1]; targets and labels (N,) int64; maps (N, H, W) after reduction;
-keys (N,) int64, the counter-based random keys of `runner.core.rng`, one an example.
+keys (N,) int64, the random keys of `runner.core.rng`, one per example.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,9 +19,9 @@ Direction = Literal["higher", "lower"]
 Norm = Literal["l2", "linf"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
 PixelNorm = Literal["l2", "linf", "l0"]
-"""`l0` counts pixels: one that differs in any channel counts once."""
+"""`l0` counts the pixels that differ in at least one channel."""
 Budget = Literal["l2", "linf", "l0", "spatial"]
-"""What an epsilon measures. `spatial` is a share, in [0, 1], of the largest transform that the attack states."""
+"""The unit of epsilon. `spatial` is a share, in [0, 1], of the largest transform that the attack declares."""
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
 
 Explain = Callable[["nn.Module", "Tensor", "Tensor", "Tensor"], "Tensor"]
@@ -42,13 +44,13 @@ class Attribution(Protocol):
 
 
 def differentiable(attribution: Attribution) -> bool:
-    """Whether a map has a gradient in the images. One that has none (occlusion) says `differentiable: ClassVar = False`."""
+    """Whether the map has a gradient in the images. Others (occlusion) declare `differentiable: ClassVar = False`."""
     return bool(getattr(attribution, "differentiable", True))
 
 
 def exact_gradient(attribution: Attribution) -> bool:
-    """Whether autograd differentiates the map itself. One whose backward pass takes a stand-in for what has no derivative
-    (a relaxed indicator, a searched point held fixed) says `exact_gradient: ClassVar = False`."""
+    """Whether autograd gives the exact gradient of the map. Attributions whose backward pass uses an approximation (a relaxed
+    indicator, a fixed search point) declare `exact_gradient: ClassVar = False`."""
     return bool(getattr(attribution, "exact_gradient", True))
 
 
@@ -58,15 +60,15 @@ class Referenced(Protocol):
 
     @property
     def references(self) -> int:
-        """How many training images it wants."""
+        """How many training images it needs."""
 
     def with_references(self, images: Tensor) -> Attribution:
-        """The attribution that compares with these images (R, C, H, W), the first of a stratified order."""
+        """The attribution with these images (R, C, H, W) as references, the first of a stratified order."""
 
 
 @runtime_checkable
 class Metric(Protocol):
-    """(reference maps, other maps), each (N, H, W) -> (N,). `direction` says which end is the more robust one."""
+    """(reference maps, other maps), each (N, H, W) -> (N,). `direction` says which end of the range is more robust."""
 
     @property
     def direction(self) -> Direction:
@@ -81,28 +83,28 @@ class Metric(Protocol):
         """Unit for axis labels; empty for pure numbers."""
 
     def __call__(self, reference: Tensor, other: Tensor) -> Tensor:
-        """One value an example."""
+        """One value per example."""
 
 
 def symmetric(metric: Metric | ContextualMetric) -> bool:
-    """Whether exchanging the maps (and with them the images) changes nothing; otherwise `symmetric: ClassVar = False`."""
+    """Whether swapping the two maps (and their images) changes nothing; otherwise declare `symmetric: ClassVar = False`."""
     return bool(getattr(metric, "symmetric", True))
 
 
 def scale_invariant(metric: Metric | ContextualMetric) -> bool:
-    """Whether positive factors, one a map, change nothing; otherwise `scale_invariant: ClassVar = False`."""
+    """Whether scaling each map by a positive factor changes nothing; otherwise declare `scale_invariant: ClassVar = False`."""
     return bool(getattr(metric, "scale_invariant", True))
 
 
 def compares(metric: Metric | ContextualMetric) -> bool:
-    """Whether it compares two maps, so that equal maps are at its robust end. One that judges the map of the perturbed
-    image alone says `compares: ClassVar = False`."""
+    """Whether the metric compares two maps, so that equal maps get its most robust value. Metrics of the perturbed image's map
+    alone declare `compares: ClassVar = False`."""
     return bool(getattr(metric, "compares", True))
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a metric may need beside two maps: the network, and the images that the maps belong to."""
+    """What a metric may need besides two maps: the network, and the images of the maps."""
 
     model: nn.Module
     explain: Explain
@@ -117,11 +119,11 @@ class Context:
 
 @runtime_checkable
 class ContextualMetric(Protocol):
-    """A metric that looks at the network too (infidelity, stability): no attack can be told to keep what it calls worst."""
+    """A metric that also uses the network (infidelity, stability). It cannot be the `measure` of an attack."""
 
     @property
     def needs_context(self) -> Literal[True]:
-        """True: what tells it from a `Metric`."""
+        """True: distinguishes it from a `Metric`."""
 
     @property
     def direction(self) -> Direction:
@@ -136,26 +138,34 @@ class ContextualMetric(Protocol):
         """Unit for axis labels; empty for pure numbers."""
 
     def __call__(self, reference: Tensor, other: Tensor, context: Context) -> Tensor:
-        """Maps (N, H, W) of the clean and of the perturbed images -> one value an example (N,)."""
+        """Maps (N, H, W) of the clean and of the perturbed images -> one value per example (N,)."""
 
 
 @runtime_checkable
 class Certificate(Protocol):
-    """A bound on a metric that no perturbation inside the budget can break, or an estimate of one."""
+    """A bound on a metric that holds for every perturbation inside the budget, or an estimate of one."""
 
     @property
     def bounds(self) -> str:
-        """Name of the metric (as in conf/metrics): from below when higher is better, from above when lower is."""
+        """Name of the metric (as in conf/metrics): a lower bound if higher is better, an upper bound if lower is."""
 
     @property
     def confidence(self) -> float | None:
-        """Probability that the bound of an example holds, 1 when it is deterministic; None for a mere estimate."""
+        """Probability that the bound of an example holds, 1 if it is deterministic; None for an estimate."""
 
     def check(self, attribution: Attribution, norm: str, reduction: str) -> None:
-        """Errors: `ConfigError` when it says nothing about this attribution, norm or reduction of maps."""
+        """Errors: `ConfigError` when it does not apply to this attribution, norm or reduction of maps."""
 
     def __call__(self, subject: Subject, epsilons: Sequence[float]) -> Tensor:
-        """(N, E) float64 bounds, one an example and budget."""
+        """(N, E) float64 bounds, one per example and budget."""
+
+
+@runtime_checkable
+class Annotated(Protocol):
+    """A certificate with further values per example; rows carry them as columns `certificate_NAME`."""
+
+    def annotate(self, subject: Subject, epsilons: Sequence[float]) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """(N, E) float64 bounds, as from `__call__`, and the further values by name, (N, E) each."""
 
 
 @dataclass(frozen=True)
@@ -172,94 +182,16 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Everything that an attack may use on one chunk of examples; an attack sees nothing else."""
-
-    model: nn.Module
-    twin: Twin
-    explain: Explain
-    harm: Callable[[Tensor, Tensor], Tensor]
-    """(reference maps, maps) -> (N,), larger is worse for the attribution: the measure that decides what is kept."""
-    images: Tensor
-    targets: Tensor
-    """The classes predicted on the clean images: explained, and to be preserved."""
-    partners: Tensor
-    """Another test image for each example: where targeted attacks take their target map from."""
-    keys: Tensor
-    """Random keys of the attack, (N,); streams of them come from `runner.core.rng.fold`."""
-    stored: Callable[[float], Tensor] | None = None
-    """epsilon -> images (N, C, H, W) that the attack's `source` run found for these examples; None without a source."""
-    reduce: Callable[[Tensor], Tensor] = field(default=lambda maps: maps.abs().sum(dim=1))
-    """Maps (N, C, H, W) -> (N, H, W), as `explain` does it: for attacks that look at other attributions too."""
-    watch: Callable[[Tensor], None] | None = None
-    """Told of every candidate that is judged whether it keeps the label (N,), for attacks made of attacks."""
-
-
-@dataclass(frozen=True)
-class Best:
-    """The most harmful label-preserving images found so far. `harm` starts at the clean image's own."""
-
-    images: Tensor
-    harm: Tensor
-    found: Tensor
-    """(N,) bool: whether anything other than the clean image was ever kept."""
-    notes: Mapping[str, Tensor] = field(default_factory=dict)
-    """What else the attack says of each example at this budget, (N,) each; rows carry it as columns `attack_NAME`."""
-
-
-@runtime_checkable
-class Attack(Protocol):
-    """A search inside a ball: `start` scores the clean images, `search` improves on what smaller balls gave.
-
-    An attack that is not for l2 and linf says so by `norms: ClassVar`, one whose images need not lie in a pixel ball by
-    `ball: ClassVar = False`, one that may change the predicted class by `preserves_label: ClassVar = False`.
-    """
-
-    @property
-    def order(self) -> int:
-        """Order of derivatives it takes through the model: 0 (none), 1, or 2 (gradients of an attribution)."""
-
-    def start(self, problem: Problem) -> Best:
-        """The clean images as the first best."""
-
-    def search(self, problem: Problem, epsilon: float, norm: Norm, best: Best) -> Best:
-        """The best inside the ball of `epsilon`, never less harmful than `best` (which lies inside a smaller ball)."""
-
-
-@runtime_checkable
-class Reviewing(Protocol):
-    """An attack that has more to say of a finished run than its rows do."""
-
-    def verdict(self, epsilons: Sequence[float], notes: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Plain data for result.json, from the notes of all examples, (E, N) each, at these budgets."""
-
-
-def budgets(attack: Attack) -> tuple[Budget, ...]:
-    """The norms of the epsilon grids that an attack can be given; l2 and linf unless it says otherwise (`norms`)."""
-    return tuple(getattr(attack, "norms", NORMS))
-
-
-def in_ball(attack: Attack) -> bool:
-    """Whether `images - clean` lies in the ball of epsilon; False for transforms of the image (`ball`)."""
-    return bool(getattr(attack, "ball", True))
-
-
-def preserves_label(attack: Attack) -> bool:
-    """Whether the attack keeps only images of the predicted class (`preserves_label`)."""
-    return bool(getattr(attack, "preserves_label", True))
-
-
-@dataclass(frozen=True)
 class Batch:
-    """One training batch. `keys` (N,) are fresh each step and depend on (seed, epoch, example) alone."""
+    """One training batch. `keys` (N,) are new for each step and depend only on (seed, epoch, example)."""
 
     images: Tensor
     labels: Tensor
     keys: Tensor
     progress: float
-    """Share of the training that is done, in [0, 1]: what warm-ups and ramps read."""
+    """Share of the training that is done, in [0, 1]; for warm-ups and ramps."""
     epoch: int = 0
-    """Number of the pass over the training split, from 0: what schedules given epoch by epoch read."""
+    """Number of the pass over the training split, from 0; for schedules by epoch."""
 
 
 @runtime_checkable
@@ -270,19 +202,14 @@ class Defense(Protocol):
         """Scalar loss with gradients in the parameters, and detached scalars."""
 
 
-@runtime_checkable
-class Stateful(Protocol):
-    """A defense that carries tensors from step to step, such as the vectors of a power iteration; saved at every epoch."""
+def kept_state(defense: Defense) -> dict[str, Tensor]:
+    """Named tensors that a defense keeps between steps (such as power-iteration vectors); `loss` changes them in place.
 
-    @property
-    def state(self) -> dict[str, Tensor]:
-        """Named tensors, changed in place by `loss`; empty before the first step. Restored before a training resumes."""
+    Empty before the first step and for a defense without `state`. Saved at every epoch and restored on resume.
+    """
+    return getattr(defense, "state", {})
 
 
-@runtime_checkable
-class Replaying(Protocol):
-    """A defense that takes several optimiser steps on each batch (free adversarial training)."""
-
-    @property
-    def replays(self) -> int:
-        """Steps taken on each batch; `loss` is called once for each."""
+def steps_per_batch(defense: Defense) -> int:
+    """Optimiser steps on each batch, with one call of `loss` each: `replays`, by default 1."""
+    return int(getattr(defense, "replays", 1))

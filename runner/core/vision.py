@@ -1,4 +1,4 @@
-"""The import of torchvision, which fails with a CPU torch: PyPI's wheel needs CUDA to register its operators."""
+"""Imports torchvision even with a CPU build of torch, where the plain import fails: PyPI's wheel needs CUDA operators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @cache
 def torchvision() -> ModuleType:
-    """The torchvision module. Datasets, transforms, models work; `ops.nms` and `torchvision.io` may not (use PIL)."""
+    """The torchvision module. Datasets, transforms and models work; `ops.nms` and `torchvision.io` may not (use PIL)."""
     try:
         return importlib.import_module("torchvision")
     except RuntimeError as error:
@@ -25,7 +25,7 @@ def torchvision() -> ModuleType:
 
 @cache
 def _declare_operators() -> object:
-    """Schemas of the operators that torchvision's import refers to; they live as long as the library object."""
+    """Declare the operators that torchvision's import refers to; they exist as long as the returned library object."""
     import torch
 
     make: Any = torch.library.Library

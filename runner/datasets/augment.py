@@ -1,4 +1,4 @@
-"""Random flip and pad-and-crop of a whole batch at once; the random numbers depend on the examples' keys alone."""
+"""Random flip and pad-and-crop of a whole batch; the random numbers depend only on the examples' keys."""
 
 from __future__ import annotations
 

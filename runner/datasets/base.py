@@ -1,4 +1,4 @@
-"""What a job sees of a dataset: two splits of labelled images, and the names of the classes."""
+"""The interface of datasets: two splits of labelled images, and the names of the classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.datasets.stratify import stratified_order
 Device = torch.device | str
 Indices = Tensor | Sequence[int]
 Loaded = tuple[Tensor, Tensor, Tensor]
-"""Images (n, C, H, W) float32 in [0, 1], labels (n,) int64, ids (n,) int64, all on the device asked for."""
+"""Images (n, C, H, W) float32 in [0, 1], labels (n,) int64, ids (n,) int64, all on one device."""
 
 
 class Examples(Protocol):
@@ -75,7 +75,7 @@ class Split:
         return Split(self.images[order], self.labels[order], self.ids[order])
 
     def batch(self, indices: Indices, device: Device) -> Loaded:
-        """Loaded by position; pixels travel to the device as bytes."""
+        """The examples at these positions; pixels are moved to the device as bytes."""
         index = torch.as_tensor(indices, dtype=torch.int64)
         return to_device(self.images[index], self.labels[index], self.ids[index], device)
 
@@ -102,7 +102,7 @@ class Dataset:
         return self.train
 
     def check(self, shape: Sequence[int], classes: int) -> None:
-        """Compare what the config says of the set with what was read. Errors: `ConfigError` naming the key to mend."""
+        """Compare the config with the data that was read. Errors: `ConfigError` naming the wrong key."""
         require(
             tuple(shape) == self.test.shape, "dataset.shape", list(shape), f"{list(self.test.shape)} for these images"
         )

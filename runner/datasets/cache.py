@@ -1,4 +1,4 @@
-"""Decoded images kept on disk: a file is believed only if its key and its checksum fit, else it is made again."""
+"""A cache of decoded images on disk. A file is used only if its key and checksum match; otherwise the images are decoded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from runner.core.errors import ConfigError
-from runner.core.store import read_tensors, replacing
+from runner.store.files import read_tensors, replacing
 
 FORMAT = 1
 _log = logging.getLogger(__name__)
@@ -34,9 +34,9 @@ class Decoded:
 
 
 def cached(folder: str | None, label: str, key: Mapping[str, Any], make: Callable[[], Decoded]) -> Decoded:
-    """What `make` makes, read from `folder` (None: never kept) when a whole file with this very key is there.
+    """The result of `make`, read from `folder` if a valid file with this key is there (None: no cache).
 
-    `key` holds whatever determines the content; JSON. Of several processes that start together one decodes.
+    `key` is JSON data that determines the content. If several processes start together, one decodes.
     Errors: `ConfigError` when the folder cannot be written.
     """
     if folder is None:
@@ -67,13 +67,13 @@ def _write(path: Path, text: str, decoded: Decoded) -> None:
 
 
 def _read(path: Path, text: str) -> Decoded | None:
-    """The content of a cache file; None when it is absent, torn, damaged, or made from something else."""
+    """The content of a cache file; None if it is missing, damaged, or has another key."""
     stored = read_tensors(path)
     if stored is None:
         return None
     tensors, notes = stored
     if notes.get("key") != text or notes.get("checksum") != _checksum(tensors):
-        _log.warning("cache file %s is damaged or belongs to other data: it is made again", path)
+        _log.warning("cache file %s is damaged or belongs to other data: it is rebuilt", path)
         return None
     return Decoded(tensors["images"], tensors["labels"], tensors["parts"], tuple(json.loads(notes["classes"])))
 

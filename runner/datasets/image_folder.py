@@ -18,7 +18,7 @@ from runner.datasets.classes import ClassCheck
 from runner.datasets.lazy import LazySplit
 from runner.datasets.stratify import stratified_split
 from runner.datasets.tree import NO_PART, TEST, TRAIN, Tree, arrange, fingerprint, list_pictures, locate, read_pictures
-from runner.datasets.view import Pixels, View
+from runner.datasets.view import Channels, Fit, Pixels, View
 
 _log = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ def image_folder(  # noqa: PLR0913  (one parameter a key of the YAML)
     synsets: str | None = None,
     size: int | None = None,
     resize: int | None = None,
-    fit: str = "crop",
-    channels: int = 3,
+    fit: Fit = "crop",
+    channels: Channels = 3,
     test_fraction: float | None = None,
     test_per_class: int | None = None,
     train_size: int | None = None,
@@ -46,10 +46,10 @@ def image_folder(  # noqa: PLR0913  (one parameter a key of the YAML)
 ) -> Dataset:
     """The dataset of a tree: ROOT/train/CLASS/FILE + ROOT/test/CLASS/FILE (or val/), or ROOT/CLASS/FILE.
 
-    `root` is the tree, a folder that holds it as `folder`, a tar archive, or a folder that holds it as `archive`.
+    `root` is the tree, a folder that contains it as `folder`, a tar archive, or a folder that contains it as `archive`.
     Without a test folder the split is stratified and fixed by `seed`: `test_per_class`, or `test_fraction` (1: for
     evaluation only). Classes are numbered in sorted order, or by line of the file `synsets`. `in_memory=false` decodes
-    on demand with `workers` threads. Errors: `ConfigError` naming the key to mend.
+    on demand with `workers` threads. Errors: `ConfigError` naming the wrong key.
     """
     require(not download, "dataset.download", download, f"false for a folder; point dataset.root={root} at the images")
     view = View(size, resize, fit, channels)
@@ -70,7 +70,7 @@ def image_folder(  # noqa: PLR0913  (one parameter a key of the YAML)
 
 @dataclass(frozen=True)
 class _Files:
-    """The examples of a tree, and how a split is made of some of them (positions, labels)."""
+    """The examples of a tree, and the function that makes a split from some of them (positions, labels)."""
 
     labels: Tensor
     parts: Tensor

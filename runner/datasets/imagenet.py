@@ -11,7 +11,7 @@ from runner.core.vision import torchvision
 from runner.datasets.base import Dataset, assemble
 from runner.datasets.lazy import LazySplit
 from runner.datasets.tree import PICTURES
-from runner.datasets.view import View
+from runner.datasets.view import Fit, View
 
 _FILES = (
     "train/SYNSET/*.JPEG and val/SYNSET/*.JPEG, or the archives ILSVRC2012_devkit_t12.tar.gz, ILSVRC2012_img_val.tar "
@@ -25,7 +25,7 @@ def imagenet(  # noqa: PLR0913  (one parameter a key of the YAML)
     size: int,
     download: bool = False,
     resize: int | None = None,
-    fit: str = "crop",
+    fit: Fit = "crop",
     train_size: int | None = None,
     test_size: int | None = None,
     seed: int = 0,
@@ -58,7 +58,7 @@ def imagenet(  # noqa: PLR0913  (one parameter a key of the YAML)
 
 
 def _unpack(base: Path, part: str) -> None:
-    """Let torchvision check and unpack an archive that lies there and was not unpacked yet."""
+    """Let torchvision check and unpack the archives that are not unpacked yet."""
     if (base / part).is_dir() or not (base / f"ILSVRC2012_img_{part}.tar").exists():
         return
     try:

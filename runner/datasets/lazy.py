@@ -1,4 +1,4 @@
-"""A split too large for memory: threads decode its files when a batch asks for them (PIL lets go of the GIL)."""
+"""A split too large for memory: threads decode its files when a batch needs them (PIL releases the GIL)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from runner.datasets.base import Dataset, Split, assemble
 from runner.datasets.cache import Decoded, cached
 from runner.datasets.source import Source
 from runner.datasets.tree import TEST, TRAIN, fingerprint
-from runner.datasets.view import Pixels, View
+from runner.datasets.view import Fit, Pixels, View
 
 _GTSRB_FILES = "the folder gtsrb (GTSRB/Training/CLASS/*.ppm, GTSRB/Final_Test/Images/*.ppm, GT-final_test.csv)"
 GTSRB = Source("GTSRB", "GTSRB", _GTSRB_FILES)
@@ -26,7 +26,7 @@ def gtsrb(
     root: str,
     size: int,
     download: bool = False,
-    fit: str = "stretch",
+    fit: Fit = "stretch",
     train_size: int | None = None,
     test_size: int | None = None,
     seed: int = 0,
@@ -47,7 +47,7 @@ def flowers102(  # noqa: PLR0913  (one parameter a key of the YAML)
     size: int,
     download: bool = False,
     resize: int | None = None,
-    fit: str = "crop",
+    fit: Fit = "crop",
     train_size: int | None = None,
     test_size: int | None = None,
     seed: int = 0,

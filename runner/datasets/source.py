@@ -1,4 +1,4 @@
-"""Calls of torchvision's loaders, with their many failures turned into one line that says what to do."""
+"""Calls torchvision's loaders and turns their failures into one line that says what to do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.core.vision import torchvision
 
 @dataclass(frozen=True)
 class Source:
-    """A class of `torchvision.datasets`, its name for people, and the files that the root must hold."""
+    """A class of `torchvision.datasets`, its name in messages, and the files that the root must contain."""
 
     loader: str
     title: str
@@ -30,7 +30,7 @@ class Source:
             with FileLock(base / f".{self.loader}.download.lock"):
                 return [loader(root=str(base), download=True, **split) for split in splits]
         except (RuntimeError, OSError, EOFError) as error:
-            # torchvision goes on with advice about its own arguments
+            # the rest is advice about torchvision's own arguments
             reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
             raise ConfigError(self._advice(root, download, reason)) from error
 

@@ -1,4 +1,4 @@
-"""Stratified orders and splits that depend on (seed, example) alone: every subset is a prefix of the larger ones."""
+"""Stratified orders and splits that depend only on (seed, example): every subset is a prefix of the larger ones."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Whole = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def stratified_order(labels: Tensor, ids: Tensor, seed: int) -> Tensor:
-    """(N,) positions: an order of which every prefix holds the classes in their proportions, as nearly as counts allow.
+    """(N,) positions: an order in which every prefix has the classes in their proportions, as closely as possible.
 
-    Each class is shuffled; its r-th of n members stands at (r + 1/2) / n (Webster's apportionment); ties are broken at
-    random. With classes of equal size every run of K examples holds each of the K classes once.
+    Each class is shuffled; its r-th of n members gets the key (r + 1/2) / n (Webster's apportionment); ties are broken at random.
+    With classes of equal size, each block of K examples contains each of the K classes once.
     """
     keys = rng.example_keys(seed, ids, "subset")
     by_class, ranks, counts = _shuffled_by_class(labels, keys)

@@ -1,4 +1,4 @@
-"""Class-folder trees, on disk or in a tar archive: which files there are, and which class and part each belongs to."""
+"""Class-folder trees, on disk or in a tar archive: their files, and the class and part of each."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def list_pictures(source: Path) -> list[str]:
 
 
 def fingerprint(source: Path) -> str:
-    """A digest that changes whenever the archive, or any file of the folder, changes in name, size or time."""
+    """A digest of names, sizes and modification times, of the archive or of all files in the folder."""
     if source.is_file():
         facts = source.stat()
         return f"{facts.st_size}-{facts.st_mtime_ns}"
@@ -66,7 +66,7 @@ def fingerprint(source: Path) -> str:
 
 
 def read_pictures(source: Path, names: Sequence[str]) -> Iterator[tuple[str, IO[bytes]]]:
-    """(name, open file) for each name, in the order of the archive, which is the only cheap one."""
+    """(name, open file) for each name; for an archive in its own order, since seeking is slow."""
     if source.is_dir():
         for name in names:
             with (source / name).open("rb") as file:
@@ -84,7 +84,7 @@ def read_pictures(source: Path, names: Sequence[str]) -> Iterator[tuple[str, IO[
 def arrange(names: Sequence[str], source: Path) -> Tree:
     """Read the layout: train/CLASS/FILE + test/CLASS/FILE (or val/), or CLASS/FILE, under any number of single folders.
 
-    Where test/ and val/ are both there, test/ is used. Errors: `ConfigError` for any other layout.
+    If there are both test/ and val/, test/ is used. Errors: `ConfigError` for any other layout.
     """
     paths = [name.split("/") for name in sorted(names)]
     depth = 0

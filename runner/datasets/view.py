@@ -1,17 +1,19 @@
-"""From an image file to an array of fixed size: how photos of many sizes become one tensor."""
+"""Turns an image file into an array of fixed size, so that photos of different sizes fit into one tensor."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from runner.core.errors import ConfigError, require
+from runner.core.errors import ConfigError, require, require_at_least
 
-FITS = ("crop", "stretch")
+Fit = Literal["crop", "stretch"]
+Channels = Literal[1, 3]
+"""1 is grey, 3 is RGB."""
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
@@ -19,28 +21,25 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 class View:
     """The part of a photo that the model sees, `size` x `size` pixels (None: the file as it is).
 
-    `crop` brings the short side to `resize` pixels (None: to `size`) and cuts the middle out, as torchvision's Resize
-    and CenterCrop do; `stretch` resizes to the square whatever the aspect. Filter: antialiased bilinear.
+    `crop` resizes the short side to `resize` pixels (None: to `size`) and crops the middle, as torchvision's Resize and CenterCrop
+    do; `stretch` resizes to the square and ignores the aspect ratio. Filter: antialiased bilinear.
     """
 
     size: int | None = None
     resize: int | None = None
-    fit: str = "crop"
-    channels: int = 3
+    fit: Fit = "crop"
+    channels: Channels = 3
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        require(self.size is None or self.size > 0, "dataset.size", self.size, "null or at least 1")
-        if self.fit not in FITS:
-            raise ConfigError.choice("dataset.fit", self.fit, FITS)
-        require(self.channels in (1, 3), "dataset.channels", self.channels, "1 (grey) or 3 (RGB)")
+        require_at_least("dataset.size", self.size, 1)
         if self.resize is not None:
             allowed = f"null or at least dataset.size={self.size}, with dataset.fit=crop"
             fits = self.size is not None and self.resize >= self.size and self.fit == "crop"
             require(fits, "dataset.resize", self.resize, allowed)
 
     def decode(self, file: str | Path | IO[bytes], name: str) -> Pixels:
-        """(C, H, W) uint8. Errors: `ConfigError` naming the file when it is no image."""
+        """(C, H, W) uint8. Errors: `ConfigError` naming a file that is not an image."""
         try:
             with Image.open(file) as opened:
                 return self.arrange(opened)

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.core.errors import ConfigError, require
+from runner.core.errors import require, require_at_least, require_positive
 from runner.core.grid import exact
-from runner.core.types import NORMS, Batch, Norm
+from runner.core.types import Batch, Norm
 from runner.defenses.modes import evaluating
 
 
 @dataclass(frozen=True)
 class AdversarialTraining:
-    """Cross-entropy of adversarial images that a projected-gradient adversary finds inside the ball of `epsilon`.
+    """Cross-entropy of adversarial images that projected gradient ascent finds inside the ball of `epsilon`.
 
-    `attack` makes the adversary from `steps`, `step_size` (relative to epsilon; null is 2.5 / steps) and `random_start`.
+    `attack` builds the adversary from `steps`, `step_size` (relative to epsilon; null is 2.5 / steps) and `random_start`.
     `clean_weight` mixes in the loss of the clean images: 0 is Madry et al., 0.5 the setting of Wang et al. (2020). The
-    adversary sees the model in evaluation mode, as in the library that Madry et al. released later.
+    adversary uses the model in evaluation mode, as in the library that Madry et al. released later.
     """
 
     epsilon: float | str
@@ -33,11 +33,9 @@ class AdversarialTraining:
 
     def __post_init__(self) -> None:
         require(exact(self.epsilon, "defense.epsilon") >= 0, "defense.epsilon", self.epsilon, "at least 0")
-        require(self.steps >= 1, "defense.steps", self.steps, "at least 1")
-        require(self.step_size is None or self.step_size > 0, "defense.step_size", self.step_size, "above 0, or null")
+        require_at_least("defense.steps", self.steps, 1)
+        require_positive("defense.step_size", self.step_size, "above 0, or null")
         require(0 <= self.clean_weight < 1, "defense.clean_weight", self.clean_weight, "at least 0 and below 1")
-        if self.norm not in NORMS:
-            raise ConfigError.choice("defense.norm", self.norm, NORMS)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """(1 - clean_weight) * adversarial + clean_weight * clean cross-entropy."""

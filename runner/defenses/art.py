@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.core.errors import ConfigError, require
+from runner.core.errors import ConfigError, require, require_at_least, require_positive
 from runner.core.norms import normalise
 from runner.core.types import Batch
 from runner.defenses.inner_search import InnerSearch
@@ -25,10 +25,10 @@ Pair = tuple[Tensor, Tensor]
 class AttributionalRobustnessTraining(InnerSearch):
     """Cross-entropy of x' + weight * L_attr over {x, x'}, L_attr = log(1 + exp(-(d(g_i, x) - d(g_y, x)))), d = 1 - cos.
 
-    The search for x' raises L_attr on the coordinates where |g_y| of the model is largest at its first point: `k_top` of
-    them from 1 on, a share of all below 1. L_attr takes its gradients, with respect to the [0, 1] image, from the
-    softplus twin of `beta`, in evaluation mode. `center`: x in d is the normalised image, as published, which the
-    model's own module `normalise` gives; false takes the image in [0, 1].
+    The search for x' raises L_attr on the coordinates where |g_y| of the model is largest at the starting point. `k_top` is
+    their number, or below 1 their share. L_attr uses gradients with respect to the [0, 1] image, from the softplus twin with
+    `beta`, in evaluation mode. `center`: x in d is the normalised image (by the model's module `normalise`), as published;
+    false takes the image in [0, 1].
     """
 
     twin: TwinFactory
@@ -39,8 +39,8 @@ class AttributionalRobustnessTraining(InnerSearch):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.beta > 0, "defense.beta", self.beta, "above 0")
-        require(self.weight >= 0, "defense.weight", self.weight, "at least 0")
+        require_positive("defense.beta", self.beta)
+        require_at_least("defense.weight", self.weight, 0)
         counted = 0 < self.k_top < 1 or (self.k_top >= 1 and float(self.k_top).is_integer())
         require(counted, "defense.k_top", self.k_top, "a share in (0, 1), or a whole number of coordinates")
 
@@ -53,7 +53,7 @@ class AttributionalRobustnessTraining(InnerSearch):
         return adversarial + self.weight * penalty, scalars
 
     def penalty(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean of L_attr over the images and those that a search of its own finds."""
+        """Mean of L_attr over the images and the images x' of a separate search."""
         return self.triplets(model, batch, self.perturb(model, batch)).mean()
 
     def triplets(self, model: nn.Module, batch: Batch, perturbed: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class AttributionalRobustnessTraining(InnerSearch):
         return indices
 
     def anchors(self, model: nn.Module, images: Tensor) -> Tensor:
-        """(N, C, H, W) what gradients are compared with. Errors: `ConfigError` for a model that does not normalise."""
+        """(N, C, H, W) images to compare gradients with. Errors: `ConfigError` for a model without `normalise`."""
         if not self.center:
             return images
         inside = getattr(model, "normalise", None)

@@ -1,7 +1,10 @@
-"""The top eigenvalue of the input Hessian of the cross-entropy, where the logits are piecewise linear.
+"""The top eigenvalue of the input Hessian of the cross-entropy, for piecewise linear logits.
 
 That Hessian is W A W^T exactly, with W (d, K) the gradients of the logits and A = diag(p) - p p^T, p the probabilities
 (Singla et al., ICML 2019). It does not depend on the label.
+
+Shapes: N examples, K classes, d = C * H * W (H * W with averaged channels). logits, p (N, K); jacobian (N, K, C, H, W);
+columns and factor (N, K, d), one row per class; gram (N, K, K), much smaller than the Hessian (d, d).
 """
 
 from __future__ import annotations
@@ -24,10 +27,11 @@ def top_eigenvalue(model: nn.Module, images: Tensor, channel_reduce: str = "none
         jacobian = jacobian.mean(dim=2, keepdim=True)
     columns = jacobian.flatten(2)
     log_probabilities = logits.log_softmax(dim=1)
+    # rows of factor are sqrt(p_c) (w_c - sum_j p_j w_j): L^T W^T, whose Gram matrix has the eigenvalues of W A W^T
     mean = torch.einsum("nk,nkd->nd", log_probabilities.exp(), columns)
     factor = (log_probabilities / 2).exp().unsqueeze(2) * (columns - mean.unsqueeze(1))
     gram = factor @ factor.transpose(1, 2)
-    if not gram.isfinite().all():  # eigvalsh would raise, and hide that the training diverged
+    if not gram.isfinite().all():  # eigvalsh would raise its own error and hide that the training diverged
         diverged: Tensor = gram.sum(dim=(1, 2))
         return diverged
     largest: Tensor = torch.linalg.eigvalsh(gram)[:, -1]

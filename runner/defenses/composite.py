@@ -1,15 +1,15 @@
-"""Any weighted sum of regularisers on top of any defense: adversarial training with smooth surface regularisation, ..."""
+"""Any weighted sum of regularisers on top of any defense, such as adversarial training with smooth surface regularisation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
 from runner.core.errors import ConfigError, require
-from runner.core.types import Batch, Defense, Stateful
+from runner.core.types import Batch, Defense, kept_state, steps_per_batch
 from runner.defenses.regulariser import Regulariser
 
 
@@ -17,9 +17,9 @@ from runner.defenses.regulariser import Regulariser
 class Composite:
     """loss of `base` + sum over `terms` of weight * penalty.
 
-    `terms`: by a name of your choice, a mapping of `weight` and `defense`, which must be a regulariser. Only its penalty is
-    used: its own weight (`alpha`, `s`, `weight`, ...) and warm-up have no effect here. Base and terms get the same batch.
-    `state` is that of all parts, under `base.` and `NAME.`; `replays` is that of the base.
+    `terms`: name -> `weight` and `defense`, which must be a regulariser. Only its penalty is used; its own weight (`alpha`, `s`,
+    `weight`, ...) and warm-up have no effect. Base and terms get the same batch. `state` combines the states of all parts, under
+    `base.` and `NAME.`; `replays` is that of the base.
     """
 
     base: Any
@@ -35,8 +35,8 @@ class Composite:
 
     @property
     def replays(self) -> int:
-        """Steps on each batch, as many as the base takes."""
-        return int(getattr(self.base, "replays", 1))
+        """Steps on each batch, as in the base."""
+        return steps_per_batch(self.base)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum, the scalars of the base, and `penalty_NAME` of each term before weighting."""
@@ -49,19 +49,19 @@ class Composite:
         self._collect()
         return loss, scalars
 
-    def _stateful(self) -> Iterator[tuple[str, Stateful]]:
-        parts = {"base": self.base, **{name: term["defense"] for name, term in self.terms.items()}}
-        return ((f"{name}.", part) for name, part in parts.items() if isinstance(part, Stateful))
+    def _parts(self) -> dict[str, Any]:
+        """The parts by the prefix of their tensors in `state`."""
+        return {"base.": self.base, **{f"{name}.": term["defense"] for name, term in self.terms.items()}}
 
     def _hand_out(self) -> None:
-        """Give each part its own state, which a resumed training restored in this one."""
-        for prefix, part in self._stateful():
+        """Pass the state that a resumed training has restored here on to the parts."""
+        for prefix, part in self._parts().items():
             own = {name: tensor for name, tensor in self.state.items() if name.startswith(prefix)}
-            part.state.update({name.removeprefix(prefix): tensor for name, tensor in own.items()})
+            kept_state(part).update({name.removeprefix(prefix): tensor for name, tensor in own.items()})
 
     def _collect(self) -> None:
-        for prefix, part in self._stateful():
-            self.state.update({f"{prefix}{name}": tensor for name, tensor in part.state.items()})
+        for prefix, part in self._parts().items():
+            self.state.update({f"{prefix}{name}": tensor for name, tensor in kept_state(part).items()})
 
 
 def _check(key: str, term: Any) -> None:

@@ -1,4 +1,8 @@
-"""Curvature regularisation, CURE (Moosavi-Dezfooli et al., CVPR 2019): the loss gradient may not turn along its own sign."""
+"""Curvature regularisation, CURE (Moosavi-Dezfooli et al., CVPR 2019): penalises the change of the loss gradient along its sign.
+
+A finite difference replaces the Hessian-vector product: g(x + h z) - g(x) = h H z + o(h), so that training needs no third
+derivative. Shapes: images, gradient g, direction z and the change (N, C, H, W); sizes (N,).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from runner.core.errors import require
+from runner.core.errors import require, require_at_least, require_positive
 from runner.core.norms import normalise
 from runner.core.types import Batch
 from runner.defenses.input_gradient import input_gradient, sizes
@@ -21,7 +25,7 @@ class CurvatureRegularisation:
     z = sign(g(x)) / ||sign(g(x))||_2, which is not differentiated. To first order the norm is h ||H z||.
 
     `h` is an l2 length in units of [0, 1] images; on images normalised by a standard deviation s it would be h / s.
-    `ramp`: shares of h in epochs 0, 1, ...; the last one stays. `squared: false` is the released code's norm.
+    `ramp`: shares of h in epochs 0, 1, ...; the last one applies to all later epochs. `squared: false`: the released code.
     """
 
     weight: float = 4.0
@@ -30,8 +34,8 @@ class CurvatureRegularisation:
     squared: bool = True
 
     def __post_init__(self) -> None:
-        require(self.weight >= 0, "defense.weight", self.weight, "at least 0")
-        require(self.h > 0, "defense.h", self.h, "above 0")
+        require_at_least("defense.weight", self.weight, 0)
+        require_positive("defense.h", self.h)
         allowed = "a list of at least one share of h, each above 0"
         require(len(self.ramp) > 0 and all(share > 0 for share in self.ramp), "defense.ramp", self.ramp, allowed)
 

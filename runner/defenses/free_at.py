@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.core.errors import ConfigError, require
+from runner.core.errors import require, require_at_least, require_positive
 from runner.core.grid import exact
 from runner.core.norms import lengths, normalise, project
-from runner.core.types import NORMS, Batch, Norm
+from runner.core.types import Batch, Norm
 
 KEPT = "perturbation"
 
@@ -20,9 +20,9 @@ KEPT = "perturbation"
 class FreeAdversarialTraining:
     """Cross-entropy of x + d. Each backward pass also moves d by `step_size` * epsilon up the loss, back into the ball.
 
-    Every batch is trained on `replays` times (m of the paper), and d, one for each place in the batch, goes on to the next
-    batch. The paper divides the number of epochs by m. The gradient in the images comes through the model in training
-    mode: it is that of the training step.
+    Every batch is trained on `replays` times (m of the paper). d has one entry per position in the batch and is kept for the next
+    batch. The paper divides the number of epochs by m. The gradient in the images is that of the training step, so the model is
+    in training mode.
     """
 
     epsilon: float | str
@@ -33,10 +33,8 @@ class FreeAdversarialTraining:
 
     def __post_init__(self) -> None:
         require(exact(self.epsilon, "defense.epsilon") >= 0, "defense.epsilon", self.epsilon, "at least 0")
-        require(self.replays >= 1, "defense.replays", self.replays, "at least 1")
-        require(self.step_size > 0, "defense.step_size", self.step_size, "above 0")
-        if self.norm not in NORMS:
-            raise ConfigError.choice("defense.norm", self.norm, NORMS)
+        require_at_least("defense.replays", self.replays, 1)
+        require_positive("defense.step_size", self.step_size)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy of the perturbed images; its backward pass moves the perturbation for the next call."""
@@ -62,7 +60,7 @@ class FreeAdversarialTraining:
 
 
 def _into_ball(deltas: Tensor, epsilon: float, norm: Norm) -> Tensor:
-    """The nearest (N, C, H, W) in the ball; the box is left to the images that they are added to."""
+    """The nearest perturbations (N, C, H, W) in the ball; the perturbed images are clamped to the box later."""
     if norm == "linf":
         return deltas.clamp(-epsilon, epsilon)
     scale = epsilon / lengths(deltas, "l2").clamp_min(max(epsilon, 1e-12))

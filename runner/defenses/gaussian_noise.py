@@ -8,21 +8,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runner.core import rng
-from runner.core.errors import require
+from runner.core.errors import require_at_least
 from runner.core.types import Batch
 
 
 @dataclass(frozen=True)
 class GaussianNoise:
-    """Mean cross-entropy of x + e, e ~ N(0, sigma^2), drawn afresh each epoch; sigma in units of [0, 1] images.
+    """Mean cross-entropy of x + e, e ~ N(0, sigma^2), redrawn each epoch; sigma in units of [0, 1] images.
 
-    Noisy images are not clamped to [0, 1]: clamping would shift the mean of the noise near the box's walls.
+    Noisy images are not clamped to [0, 1]: clamping would shift the mean of the noise near 0 and 1.
     """
 
     sigma: float = 0.25
 
     def __post_init__(self) -> None:
-        require(self.sigma >= 0, "defense.sigma", self.sigma, "at least 0")
+        require_at_least("defense.sigma", self.sigma, 0)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean cross-entropy of the noisy images."""

@@ -1,4 +1,8 @@
-"""Penalty on the Frobenius norm of the input Hessian (Dombrowski et al., Pattern Recognition 121, 2022; arXiv 2012.10425)."""
+"""Penalty on the Frobenius norm of the input Hessian (Dombrowski et al., Pattern Recognition 121, 2022; arXiv 2012.10425).
+
+E_v ||H v||^2 = trace(H^T H) = ||H||_F^2 for v with mean 0 and identity covariance, so the Hessian is never formed.
+Shapes: N examples, S draws. images, gradient g and products H v of one draw (N, C, H, W); directions v (S, N, C, H, W).
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from runner.core import rng
-from runner.core.errors import ConfigError, require
+from runner.core.errors import ConfigError, require_at_least
 from runner.core.types import Batch
-from runner.defenses.input_gradient import SCALARS, Scalar, input_gradient
+from runner.defenses.input_gradient import Scalar, input_gradient
 from runner.defenses.modes import evaluating
 from runner.defenses.regulariser import regularised
 
@@ -20,7 +24,7 @@ class HessianFrobenius:
     """cross-entropy + weight * mean ||H||_F^2, estimated as E_v ||H v||^2 over `samples` draws of v ~ N(0, I).
 
     H is the Hessian in the [0, 1] image of the label's logit, whose gradient is the saliency map, or of the cross-entropy
-    (`scalar: loss`). The logits of a ReLU network have none: train a softplus one.
+    (`scalar: loss`). The logits of a ReLU network have no Hessian: use softplus.
     """
 
     weight: float = 1.6e-6
@@ -28,10 +32,8 @@ class HessianFrobenius:
     scalar: Scalar = "logit"
 
     def __post_init__(self) -> None:
-        require(self.weight >= 0, "defense.weight", self.weight, "at least 0")
-        require(self.samples >= 1, "defense.samples", self.samples, "at least 1")
-        if self.scalar not in SCALARS:
-            raise ConfigError.choice("defense.scalar", self.scalar, SCALARS)
+        require_at_least("defense.weight", self.weight, 0)
+        require_at_least("defense.samples", self.samples, 1)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The regularised loss; `penalty` before weighting."""
@@ -40,7 +42,7 @@ class HessianFrobenius:
     def penalty(self, model: nn.Module, batch: Batch) -> Tensor:
         """Unbiased estimate of the mean squared Frobenius norm, in evaluation mode.
 
-        Errors: `ConfigError` when the Hessian of the logits is zero throughout, so that nothing would be penalised.
+        Errors: `ConfigError` when the Hessian of the logits is zero everywhere.
         """
         shape = tuple(batch.images.shape[1:])
         draws = [rng.normal(rng.fold(batch.keys, sample), shape) for sample in range(self.samples)]
@@ -59,7 +61,7 @@ def hessian_products(
 ) -> Tensor:
     """(S, N, C, H, W) Hessian of each example's scalar times directions of that shape, differentiable in the parameters.
 
-    One forward and one backward pass, and a second backward pass a direction.
+    One forward and one backward pass, and one more backward pass per direction.
     """
     leaf = images.detach().requires_grad_(True)
     gradient = input_gradient(model, leaf, labels, scalar)

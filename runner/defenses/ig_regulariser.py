@@ -6,35 +6,35 @@ the loss; their l1 norm bounds it, and bounds how far the attribution moves (the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from runner.core.errors import ConfigError, require
+from runner.core.chunking import recomputed
+from runner.core.errors import require, require_at_least
 from runner.core.types import Batch
 from runner.defenses.inner_search import InnerSearch
 from runner.defenses.modes import evaluating
 
 Size = Literal["norm", "sum_norm"]
 Reduction = Literal["mean", "sum", "mixed"]
-_OnePass = Callable[[Tensor, bool], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class IntegratedGradientsRegulariser(InnerSearch):
     """Cross-entropy + weight * ||IG(x, x')||_1, at the x' inside the ball that a search makes worst.
 
-    `size: norm` (IG-NORM) has the cross-entropy of x and searches for the largest norm; `sum_norm` (IG-SUM-NORM), with
-    the sum of the IG beside `weight` times their norm, has the cross-entropy of x' and searches for the largest total.
-    `points`: m of the path; the search uses every `approx_factor`-th of them. `reduction`: `mean` over examples (the
-    expectation of the paper: the weight does not depend on the batch), `sum` of the whole loss (their released code), or
-    `mixed`, the mean cross-entropy and the summed norm (the released code of Wang et al., 2020). `chunk`: largest number
-    of images in one forward pass, null for all; it bounds memory, at one more pass over the points.
+    `size: norm` (IG-NORM) uses the cross-entropy of x and searches for the largest norm; `sum_norm` (IG-SUM-NORM) adds the sum of
+    the IG to `weight` times their norm, uses the cross-entropy of x', and searches for the largest total. `points`: m of the
+    path; the search uses every `approx_factor`-th of them. `reduction`: `mean` over examples (the expectation of the paper, so
+    that the weight does not depend on the batch), `sum` of the whole loss (their released code), or `mixed`, the mean
+    cross-entropy and the summed norm (the released code of Wang et al., 2020). `chunk`: largest number of images in one forward
+    pass, null for all; it bounds memory at the cost of one more pass over the points.
     """
 
     size: Size = "norm"
@@ -46,14 +46,11 @@ class IntegratedGradientsRegulariser(InnerSearch):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, allowed in (("size", get_args(Size)), ("reduction", get_args(Reduction))):
-            if getattr(self, key) not in allowed:
-                raise ConfigError.choice(f"defense.{key}", getattr(self, key), allowed)
-        require(self.weight >= 0, "defense.weight", self.weight, "at least 0")
-        require(self.points >= 1, "defense.points", self.points, "at least 1")
+        require_at_least("defense.weight", self.weight, 0)
+        require_at_least("defense.points", self.points, 1)
         divides = self.approx_factor >= 1 and self.points % self.approx_factor == 0
         require(divides, "defense.approx_factor", self.approx_factor, f"a divisor of defense.points={self.points}")
-        require(self.chunk is None or self.chunk >= 1, "defense.chunk", self.chunk, "at least 1, or null")
+        require_at_least("defense.chunk", self.chunk, 1)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The regularised loss; `penalty` is the mean l1 norm of the IG before weighting."""
@@ -102,23 +99,17 @@ def path_attribution(
     `perturbed` and in the parameters; `chunk` as in the class above.
     """
     count = len(shares) if chunk is None else max(1, chunk // len(images))
-    passes = [shares[start : start + count] for start in range(0, len(shares), count)]
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    total = torch.zeros_like(images)
-    for part in passes:
-
-        def one_pass(ends: Tensor, create_graph: bool, part: Sequence[float] = part) -> Tensor:
-            return _gradient_sum(model, images, ends, labels, part, create_graph)
-
-        if len(passes) == 1:
-            total = one_pass(perturbed, torch.is_grad_enabled())
-        else:
-            total = total + _Recomputed.apply(one_pass, perturbed, *trained)  # type: ignore[no-untyped-call]
+    parts = [shares[start : start + count] for start in range(0, len(shares), count)]
+    passes = [partial(_gradient_sum, model, images, labels, part) for part in parts]
+    if len(passes) == 1:
+        total = passes[0](perturbed, torch.is_grad_enabled())
+    else:
+        total = sum((recomputed(model, one_pass, perturbed) for one_pass in passes), torch.zeros_like(images))
     return (perturbed - images) * total / len(shares)
 
 
 def _gradient_sum(
-    model: nn.Module, images: Tensor, ends: Tensor, labels: Tensor, shares: Sequence[float], create_graph: bool
+    model: nn.Module, images: Tensor, labels: Tensor, shares: Sequence[float], ends: Tensor, create_graph: bool
 ) -> Tensor:
     """(N, C, H, W) sum of the gradients of the cross-entropy at the points of each path, in one pass."""
     column = images.new_tensor(shares).reshape(1, -1, 1, 1, 1)
@@ -129,23 +120,3 @@ def _gradient_sum(
         (gradients,) = torch.autograd.grad(loss, places, create_graph=create_graph)
     summed: Tensor = gradients.unflatten(0, (len(images), len(shares))).sum(dim=1)
     return summed
-
-
-class _Recomputed(torch.autograd.Function):
-    """A pass that keeps no graph and is computed again in its backward: memory of one pass instead of all of them."""
-
-    @staticmethod
-    def forward(ctx: Any, one_pass: _OnePass, ends: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.one_pass = one_pass
-        ctx.save_for_backward(ends, *parameters)
-        return one_pass(ends.detach(), False)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        saved, *parameters = ctx.saved_tensors
-        with torch.enable_grad():
-            ends = saved.detach().requires_grad_()
-            gradients = ctx.one_pass(ends, True)
-        inputs = (ends, *parameters)
-        return (None, *torch.autograd.grad(gradients, inputs, upstream, allow_unused=True, materialize_grads=True))

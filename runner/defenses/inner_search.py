@@ -1,4 +1,4 @@
-"""The inner maximum of the defenses that protect maps: their ball, their adversary, and what both may touch."""
+"""The inner maximisation of the defenses that protect maps: the ball, the adversary, and a frozen model."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.core.errors import ConfigError, require
+from runner.core.errors import require, require_at_least, require_positive
 from runner.core.grid import exact
-from runner.core.types import NORMS, Batch, Norm
+from runner.core.types import Batch, Norm
 from runner.defenses.modes import evaluating
 
 Objective = Callable[[Tensor, int], Tensor]
-"""(images, step) -> (N,) values that the adversary raises, differentiable in the images."""
+"""(images, step) -> (N,) values to raise, differentiable in the images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InnerSearch:
     """A ball around each image, and the projected-gradient adversary that searches it.
 
-    `attack` makes the adversary from `steps`, `step_size` (relative to epsilon; null is 2.5 / steps) and `random_start`.
+    `attack` builds the adversary from `steps`, `step_size` (relative to epsilon; null is 2.5 / steps) and `random_start`.
     """
 
     epsilon: float | str
@@ -35,13 +35,11 @@ class InnerSearch:
 
     def __post_init__(self) -> None:
         require(exact(self.epsilon, "defense.epsilon") >= 0, "defense.epsilon", self.epsilon, "at least 0")
-        require(self.steps >= 1, "defense.steps", self.steps, "at least 1")
-        require(self.step_size is None or self.step_size > 0, "defense.step_size", self.step_size, "above 0, or null")
-        if self.norm not in NORMS:
-            raise ConfigError.choice("defense.norm", self.norm, NORMS)
+        require_at_least("defense.steps", self.steps, 1)
+        require_positive("defense.step_size", self.step_size, "above 0, or null")
 
     def search(self, model: nn.Module, objective: Objective, images: Tensor, keys: Tensor) -> Tensor:
-        """(N, C, H, W) images inside the ball and the box that raise `objective`; the model is evaluated and frozen."""
+        """(N, C, H, W) images inside the ball and the box that raise `objective`, with the model frozen in evaluation mode."""
         epsilon = float(exact(self.epsilon, "defense.epsilon"))
         adversary = self.attack(steps=self.steps, step_size=self.step_size, random_start=self.random_start)
         with evaluating(model), frozen(model):
@@ -49,14 +47,14 @@ class InnerSearch:
 
 
 def label_loss(model: nn.Module, labels: Tensor) -> Objective:
-    """The cross-entropy of each image: what an adversary of the label raises."""
+    """The cross-entropy of each image, the objective of an adversary of the label."""
     return lambda images, step: F.cross_entropy(model(images), labels, reduction="none")
 
 
 def mixed_entropy(
     model: nn.Module, batch: Batch, perturbed: Tensor, clean_weight: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """clean_weight * clean + (1 - clean_weight) * adversarial mean cross-entropy, and what of both was computed."""
+    """clean_weight * clean + (1 - clean_weight) * adversarial mean cross-entropy, and those of the two that were computed."""
     scalars: dict[str, Tensor] = {}
     loss = torch.zeros((), dtype=batch.images.dtype, device=batch.images.device)
     for name, images, share in (("clean", batch.images, clean_weight), ("adversarial", perturbed, 1 - clean_weight)):
@@ -68,7 +66,7 @@ def mixed_entropy(
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """The model with parameters that take no gradient: a search in the images need not pay for them."""
+    """The model with frozen parameters, whose gradients a search over images does not need."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.core.errors import require
+from runner.core.errors import require_at_least
 from runner.core.types import Batch
 from runner.defenses.modes import evaluating
 from runner.defenses.regulariser import regularised
 
 Scalar = Literal["loss", "logit"]
 """What is differentiated: the cross-entropy of the label, or the label's logit."""
-
-SCALARS: tuple[Scalar, ...] = get_args(Scalar)
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class InputGradient:
     squared: bool = True
 
     def __post_init__(self) -> None:
-        require(self.weight >= 0, "defense.weight", self.weight, "at least 0")
+        require_at_least("defense.weight", self.weight, 0)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The regularised loss; `penalty` before weighting."""
@@ -47,9 +45,9 @@ class InputGradient:
 def input_gradient(
     model: nn.Module, images: Tensor, labels: Tensor, scalar: Scalar = "loss", *, create_graph: bool = True
 ) -> Tensor:
-    """(N, C, H, W) gradient of each example's scalar in its image; with `create_graph` differentiable in the parameters.
+    """(N, C, H, W) gradient of each example's scalar in its image.
 
-    It is differentiable in the images too, if these require gradients.
+    With `create_graph` it is differentiable in the parameters, and in the images if these require gradients.
     """
     with torch.enable_grad():
         leaf = images if images.requires_grad else images.detach().requires_grad_(True)

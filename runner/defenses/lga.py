@@ -1,6 +1,6 @@
-"""Local gradient alignment (Joo et al., AAAI 2023, arXiv 2211.15900): the map of a random neighbour should be the same map.
+"""Local gradient alignment (Joo et al., AAAI 2023, arXiv 2211.15900): a random neighbour should have the same map.
 
-Scaling all logits changes no normalised map, but does change the l2 distance of maps; their cosine it leaves alone.
+Scaling all logits changes the l2 distance of maps, though not the normalised maps; their cosine does not change.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.core.errors import ConfigError, require
+from runner.core.errors import require, require_at_least
 from runner.core.grid import exact
 from runner.core.norms import sample_ball
-from runner.core.types import NORMS, Batch, Norm
+from runner.core.types import Batch, Norm
 from runner.defenses.input_gradient import input_gradient, sizes
 from runner.defenses.modes import evaluating
 
@@ -34,13 +34,11 @@ class LocalGradientAlignment:
 
     def __post_init__(self) -> None:
         require(exact(self.epsilon, "defense.epsilon") >= 0, "defense.epsilon", self.epsilon, "at least 0")
-        require(self.l2_weight >= 0, "defense.l2_weight", self.l2_weight, "at least 0")
-        require(self.cosine_weight >= 0, "defense.cosine_weight", self.cosine_weight, "at least 0")
-        if self.norm not in NORMS:
-            raise ConfigError.choice("defense.norm", self.norm, NORMS)
+        require_at_least("defense.l2_weight", self.l2_weight, 0)
+        require_at_least("defense.cosine_weight", self.cosine_weight, 0)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The regularised loss; `penalty` is the weighted sum of the two distances, logged unweighted beside it."""
+        """The regularised loss; `penalty` is the weighted sum of the two distances, which are also logged unweighted."""
         clean = F.cross_entropy(model(batch.images), batch.labels)
         distance, turn = self.misalignment(model, batch)
         penalty = self.l2_weight * distance + self.cosine_weight * turn

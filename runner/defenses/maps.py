@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from runner.core.errors import ConfigError, require
 from runner.core.norms import normalise
 from runner.defenses.modes import evaluating
 
@@ -19,14 +18,13 @@ TwinFactory = Callable[[nn.Module, float], nn.Module]
 """(model, beta) -> the model with softplus of that beta in place of every ReLU, sharing the weights."""
 
 Dissimilarity = Literal["cosine", "pearson"]
-DISSIMILARITIES: tuple[Dissimilarity, ...] = get_args(Dissimilarity)
 
 
 class Evaluated(nn.Module):
     """A model that is in evaluation mode during each of its forward passes, and only then.
 
-    An attribution that bounds its memory runs forward passes again while the loss goes backward, after every context of
-    the loss has been left; batch normalisation must not be in training mode then.
+    An attribution with bounded memory repeats forward passes during the backward pass of the loss, outside any context of the
+    loss; batch normalisation must not be in training mode then.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -42,18 +40,11 @@ class Evaluated(nn.Module):
 
 
 def explained(model: nn.Module, twin: TwinFactory, beta: float | None) -> nn.Module:
-    """The network whose maps are protected, always in evaluation mode: the softplus twin, or with beta null the model."""
+    """The network whose maps are protected, in evaluation mode: the softplus twin, or the model itself if beta is null."""
     if beta is None:
         return Evaluated(model)
     with evaluating(model):
         return twin(model, beta)
-
-
-def check_maps(dissimilarity: str, beta: float | None) -> None:
-    """Refuse an unknown dissimilarity and a beta that is not positive."""
-    if dissimilarity not in DISSIMILARITIES:
-        raise ConfigError.choice("defense.dissimilarity", dissimilarity, DISSIMILARITIES)
-    require(beta is None or beta > 0, "defense.beta", beta, "above 0, or null for the model itself")
 
 
 def distance(first: Tensor, second: Tensor, kind: Dissimilarity) -> Tensor:
@@ -75,6 +66,6 @@ def pair_distance(
 
     Both batches go through the attribution together, with the same random numbers.
     """
-    images = torch.cat(pair).detach().requires_grad_()  # a map of images that need no gradient comes back detached
+    images = torch.cat(pair).detach().requires_grad_()  # maps of images that require no gradient are detached
     first, second = attribution(network, images, targets.repeat(2), keys.repeat(2)).chunk(2)
     return distance(first, second, kind)

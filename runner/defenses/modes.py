@@ -10,10 +10,10 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in evaluation mode, and as it was before on leaving.
+    """The model in evaluation mode; on leaving, its mode is restored.
 
-    With batch normalisation in training mode the logits of one image depend on the others, so neither an adversarial image
-    nor a Hessian of one example would be its own.
+    With batch normalisation in training mode, the logits of an image depend on the rest of the batch, and so would its
+    adversarial image and its Hessian.
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()

@@ -1,4 +1,4 @@
-"""What FAR and the integrated gradient regulariser share: the distance between the maps of an image and of a searched one."""
+"""Shared by FAR and the integrated gradient regulariser: the distance of the maps of an image and of a perturbed one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from runner.core import rng
-from runner.core.errors import require
+from runner.core.errors import require_at_least, require_positive
 from runner.core.types import Batch
 from runner.defenses.inner_search import InnerSearch
-from runner.defenses.maps import Dissimilarity, Explanation, TwinFactory, check_maps, explained, pair_distance
+from runner.defenses.maps import Dissimilarity, Explanation, TwinFactory, explained, pair_distance
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairRegulariser(InnerSearch):
     """Weight * d(A(x), A(x')), maps of the true class, x' found inside the ball by `perturb`.
 
-    `beta`: the maps are those of the softplus twin of that beta; null explains the model itself.
+    `beta`: the maps are those of the softplus twin with this beta; null explains the model itself.
     """
 
     attribution: Explanation
@@ -29,15 +29,15 @@ class PairRegulariser(InnerSearch):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_maps(self.dissimilarity, self.beta)
-        require(self.weight >= 0, "defense.weight", self.weight, "at least 0")
+        require_positive("defense.beta", self.beta, "above 0, or null for the model itself")
+        require_at_least("defense.weight", self.weight, 0)
 
     @abstractmethod
     def perturb(self, model: nn.Module, batch: Batch) -> Tensor:
         """(N, C, H, W) images x' inside the ball and the box."""
 
     def penalty(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean dissimilarity over the batch, at images that a search of its own finds."""
+        """Mean dissimilarity over the batch, at images from a separate search."""
         return self.distances(model, batch, self.perturb(model, batch)).mean()
 
     def distances(self, model: nn.Module, batch: Batch, perturbed: Tensor) -> Tensor:

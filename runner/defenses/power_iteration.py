@@ -1,8 +1,11 @@
-"""The top eigenvalue of the input Hessian by power iteration: a cost that does not grow with the number of classes.
+"""The top eigenvalue of the input Hessian by power iteration, at a cost that does not depend on the number of classes.
 
 For piecewise-linear logits the Hessian of the cross-entropy is H = J^T A J, with J the Jacobian of the logits and
-A = diag(p) - p p^T (Singla et al., ICML 2019). So H v takes one product with J and one with J^T, whatever the number of
-classes, and v^T H v is the variance under p of the slopes J v of the logits.
+A = diag(p) - p p^T (Singla et al., ICML 2019). So H v needs one product with J and one with J^T, and v^T H v is the variance
+under p of the slopes J v of the logits.
+
+Shapes: N examples, K classes. Directions v and J^T z (N, C, H, W), or (N, 1, H, W) for a grey shift; logits, p, cotangents z
+and slopes J v (N, K); eigenvalues (N,).
 """
 
 from __future__ import annotations
@@ -51,6 +54,7 @@ class _Jacobian:
         with torch.enable_grad():
             shift = torch.zeros_like(images[:, :1] if grey else images).requires_grad_(True)
             logits: Tensor = model(images.detach() + (shift / images.shape[1] if grey else shift))
+            # J^T z is linear in z, so its value at z = 0 is 0 and its derivative in z along v is J v
             dual = torch.zeros_like(logits).requires_grad_(True)
             (pulled,) = torch.autograd.grad(logits, shift, dual, create_graph=True)
         return cls(shift, logits, dual, pulled)
@@ -88,6 +92,6 @@ def _curve(slopes: Tensor, log_p: Tensor) -> Tensor:
 
 
 def _unit(directions: Tensor) -> Tensor:
-    """Each (C, H, W) divided by its l2 norm; zero stays zero."""
+    """Each example (C, H, W) divided by its l2 norm; zero stays zero."""
     norms: Tensor = torch.linalg.vector_norm(directions, dim=(1, 2, 3), keepdim=True)
     return directions / norms.clamp_min(TINY)

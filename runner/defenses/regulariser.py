@@ -1,6 +1,6 @@
 """Regularisers: defenses whose loss is the cross-entropy of clean images plus a weighted penalty.
 
-The penalty stands alone, unweighted, so that `composite` can add any number of them to any other loss.
+The unweighted penalty is a method of its own, so that `composite` can add penalties to any other loss.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from runner.core.types import Batch
 
 @runtime_checkable
 class Regulariser(Protocol):
-    """A defense that can also give its penalty alone."""
+    """A defense that can also return its penalty alone."""
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The whole loss, as for every defense; usually `regularised(self, model, batch, weight)`."""

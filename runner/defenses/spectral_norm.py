@@ -1,7 +1,7 @@
 """Spectral norm regularisation (Yoshida and Miyato, 2017, arXiv 1705.10941): small layer norms bound how fast maps change.
 
-The gradient of sigma(W)^2 / 2 is sigma u v^T, with u and v the top singular vectors. One power iteration a step follows them,
-since the weights move little between steps.
+The gradient of sigma(W)^2 / 2 is sigma u v^T, with u and v the top singular vectors. One power iteration per step is enough to
+track them, since the weights change little between steps.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from runner.core import rng
-from runner.core.errors import ConfigError, require
+from runner.core.errors import require, require_at_least
 from runner.core.types import Batch
 from runner.defenses.modes import evaluating
 from runner.defenses.regulariser import regularised
 
-CONVOLUTIONS = ("kernel", "operator")
 TINY = 1e-12
 Layer = nn.Linear | nn.Conv2d
 Operator = Callable[[Tensor], Tensor]
@@ -28,11 +27,11 @@ Operator = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class SpectralNorm:
-    """Cross-entropy + weight * sum over linear and convolutional layers of sigma(W)^2 / 2; biases and batch norm are free.
+    """Cross-entropy + weight * sum over linear and convolutional layers of sigma(W)^2 / 2, without biases and batch norm.
 
-    `conv`: `kernel` takes a convolution as its weights reshaped to (out, in * height * width), as in the paper; `operator`
-    as the linear map that it is on inputs of the size it gets, whose norm bounds the layer's Lipschitz constant.
-    `state` keeps the right singular vector of each layer from step to step.
+    `conv`: `kernel` uses the weights of a convolution reshaped to (out, in * height * width), as in the paper; `operator` uses
+    the linear map on its actual input size, whose norm bounds the layer's Lipschitz constant.
+    `state` keeps the right singular vector of each layer between steps.
     """
 
     weight: float = 0.01
@@ -40,9 +39,7 @@ class SpectralNorm:
     state: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        require(self.weight >= 0, "defense.weight", self.weight, "at least 0")
-        if self.conv not in CONVOLUTIONS:
-            raise ConfigError.choice("defense.conv", self.conv, CONVOLUTIONS)
+        require_at_least("defense.weight", self.weight, 0)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The regularised loss; `penalty` is half the sum of squared norms."""
@@ -87,7 +84,7 @@ def as_matrix(layer: Layer) -> Operator:
 
 
 def as_operator(layer: Layer) -> Operator:
-    """The layer without its bias, as a linear map of inputs (1, ...), whatever its stride, padding and groups."""
+    """The layer without its bias, as a linear map of inputs (1, ...), with its stride, padding and groups."""
     weights: dict[str, Any] = {"weight": layer.weight}
     if layer.bias is not None:
         weights["bias"] = torch.zeros_like(layer.bias)
@@ -99,7 +96,7 @@ def _layers(model: nn.Module) -> dict[str, Layer]:
 
 
 def _input_shapes(model: nn.Module, layers: dict[str, Layer], images: Tensor) -> dict[str, torch.Size]:
-    """Shape (1, ...) of what each layer gets when the model sees one image; layers that it does not use are left out."""
+    """Input shape (1, ...) of each layer for one image; unused layers are left out."""
     shapes: dict[str, torch.Size] = {}
 
     def remember(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -116,7 +113,7 @@ def _input_shapes(model: nn.Module, layers: dict[str, Layer], images: Tensor) ->
 
 
 def _random_unit(name: str, shape: torch.Size, like: Tensor) -> Tensor:
-    """A unit direction that depends on the layer's name alone, so that runs of all seeds and batch sizes start alike."""
+    """A unit direction that depends only on the layer's name, so that all seeds and batch sizes start with the same one."""
     draw = rng.normal(rng.example_keys(0, [0], f"spectral_norm-{name}"), shape)[0]
     return _unit(draw.to(like))
 

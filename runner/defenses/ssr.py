@@ -1,4 +1,8 @@
-"""Smooth surface regularisation (Wang et al., NeurIPS 2020, Definition 4): penalise the top eigenvalue of the input Hessian."""
+"""Smooth surface regularisation (Wang et al., NeurIPS 2020, Definition 4): penalise the top eigenvalue of the input Hessian.
+
+The Hessian of the cross-entropy in one image, (d, d) with d = C * H * W, is never formed: `closed_form` uses the gradients of all
+K logits (N, K, d), `power_iteration` products with vectors of the image's shape. Eigenvalues (N,).
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from runner.core.errors import ConfigError, require
+from runner.core.errors import require, require_at_least
 from runner.core.types import Batch
 from runner.defenses.closed_form import top_eigenvalue
 from runner.defenses.modes import evaluating
 from runner.defenses.power_iteration import top_eigenvalue_by_iteration
 from runner.defenses.regulariser import regularised
 
-METHODS = ("auto", "closed_form", "power")
 MOST_CLASSES = 20
+"""With more classes, `auto` uses power iteration: the closed form needs one backward pass per class."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,11 @@ class SmoothSurface:
     """(1 - alpha) * cross-entropy + alpha * s * mean top eigenvalue; beta of the paper is alpha / (1 - alpha).
 
     `s` is in units of [0, 1] images: the paper's 1e6 on [0, 255] images is 1e6 / 255^2 = 15.4 here.
-    `warm_up`: share of the training over which s grows from 0 (an addition of ours; 0 is the paper).
+    `warm_up`: share of the training over which s grows from 0 (our addition; 0 is the paper).
     `channel_reduce: mean` averages the logit gradients over the colour channels first, as the released code does; its
     eigenvalue is at most a third of the true one on colour images.
-    `method`: `closed_form` (a backward pass for each class), `power` (`rounds` of power iteration, whatever the number of
-    classes), or `auto`: power above 20 classes.
+    `method`: `closed_form` (one backward pass per class), `power` (`rounds` of power iteration), or `auto`: `power` above 20
+    classes.
     """
 
     alpha: float = 0.3
@@ -40,13 +44,9 @@ class SmoothSurface:
 
     def __post_init__(self) -> None:
         require(0 <= self.alpha < 1, "defense.alpha", self.alpha, "at least 0 and below 1")
-        require(self.s >= 0, "defense.s", self.s, "at least 0")
+        require_at_least("defense.s", self.s, 0)
         require(0 <= self.warm_up <= 1, "defense.warm_up", self.warm_up, "a share of the training in [0, 1]")
-        require(self.rounds >= 0, "defense.rounds", self.rounds, "at least 0")
-        if self.channel_reduce not in ("none", "mean"):
-            raise ConfigError.choice("defense.channel_reduce", self.channel_reduce, ("none", "mean"))
-        if self.method not in METHODS:
-            raise ConfigError.choice("defense.method", self.method, METHODS)
+        require_at_least("defense.rounds", self.rounds, 0)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The regularised loss; `penalty` is the mean top eigenvalue before weighting."""

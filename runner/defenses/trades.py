@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runner.core import rng
-from runner.core.errors import ConfigError, require
+from runner.core.errors import require, require_at_least, require_positive
 from runner.core.grid import exact
 from runner.core.norms import project
-from runner.core.types import NORMS, Batch, Norm
+from runner.core.types import Batch, Norm
 from runner.defenses.modes import evaluating
 
 
@@ -21,9 +21,9 @@ from runner.defenses.modes import evaluating
 class Trades:
     """cross-entropy(x) + beta * mean KL(p(x) || p(x')), with x' raising that divergence inside the ball of `epsilon`.
 
-    beta is the paper's 1 / lambda. The search starts at x plus Gaussian noise of standard deviation `start_noise`, as the
-    divergence has no gradient at x itself. `attack` makes the adversary from `steps` and `step_size` (relative to epsilon;
-    null is 2.5 / steps); it sees the model in evaluation mode.
+    beta is the paper's 1 / lambda. The search starts at x plus Gaussian noise of standard deviation `start_noise`, since the
+    gradient of the divergence is zero at x. `attack` builds the adversary from `steps` and `step_size` (relative to epsilon;
+    null is 2.5 / steps); it uses the model in evaluation mode.
     """
 
     epsilon: float | str
@@ -36,12 +36,10 @@ class Trades:
 
     def __post_init__(self) -> None:
         require(exact(self.epsilon, "defense.epsilon") >= 0, "defense.epsilon", self.epsilon, "at least 0")
-        require(self.beta >= 0, "defense.beta", self.beta, "at least 0")
-        require(self.steps >= 1, "defense.steps", self.steps, "at least 1")
-        require(self.step_size is None or self.step_size > 0, "defense.step_size", self.step_size, "above 0, or null")
-        require(self.start_noise >= 0, "defense.start_noise", self.start_noise, "at least 0")
-        if self.norm not in NORMS:
-            raise ConfigError.choice("defense.norm", self.norm, NORMS)
+        require_at_least("defense.beta", self.beta, 0)
+        require_at_least("defense.steps", self.steps, 1)
+        require_positive("defense.step_size", self.step_size, "above 0, or null")
+        require_at_least("defense.start_noise", self.start_noise, 0)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss; `penalty` is the mean divergence before weighting, `adversarial_loss` the cross-entropy of x'."""

@@ -1,121 +1,110 @@
-"""The job `evaluate`: one attack on the models of several seeds, with intervals over them."""
+"""The job `evaluate`: one attack on the models of several seeds, with intervals over the seeds."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from runner import stats
-from runner.core import store
-from runner.core.errors import ConfigError, of_the_disk
-from runner.core.identity import Config
-from runner.core.store import Folder
-from runner.jobs import attack, checks, parts
-from runner.jobs.cells import attack_cell, evaluate_cell
-from runner.jobs.once import do_once
-from runner.jobs.report import write_report
-from runner.report import claims
+from runner.core.command_line import command
+from runner.core.errors import ConfigError, is_disk_error
+from runner.jobs import attack
+from runner.report.build import build_report
+from runner.runs.run import Run
+from runner.runs.run_job import run_job
+from runner.runs.run_once import run_once
+from runner.stats import claims
+from runner.store import files
+from runner.store.folder import Folder
 from runner.tracking import Tracker
 
 log = logging.getLogger(__name__)
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Attack every seed's model and summarise. Returns the content of `result.json`."""
-    checks.check(config)
-    cell = evaluate_cell(config)
-    result = do_once(cell, config, lambda: _ready(config), lambda folder, tracker: _evaluate(config, folder, tracker))
-    log.info("report: %s", cell.folder / "index.html")
-    return result
+def run(run: Run) -> dict[str, Any]:
+    """Attack the model of every seed and summarise. Returns the content of `result.json`."""
+    return run_once(run, lambda: _ready(run), lambda folder, tracker: _evaluate(run, folder, tracker))
 
 
-def _ready(config: Config) -> None:
-    for seed in config["seeds"]:
-        attack.ready({**config, "seed": seed})
+def _ready(run: Run) -> None:
+    for attacked in run.inputs:
+        attack.ready(attacked)
 
 
-def _evaluate(config: Config, folder: Folder, tracker: Tracker) -> dict[str, Any]:
-    results, failed = _attack_seeds(config)
-    runs = [attack_cell({**config, "seed": seed}).folder for seed in results]
-    rows = pd.concat([pd.read_parquet(run / "rows.parquet") for run in runs], ignore_index=True)
-    summary, areas = stats.summarise(rows, list(parts.metrics(config))), stats.areas(rows, list(parts.metrics(config)))
-    store.write_frame(folder.path / "summary.parquet", summary)
-    store.write_frame(folder.path / "areas.parquet", areas)
-    store.write_frame(folder.path / "critical.parquet", stats.critical(rows, _levels(config)))
+def _evaluate(run: Run, folder: Folder, tracker: Tracker) -> dict[str, Any]:
+    results, failed = _attack_seeds(run.inputs)
+    attacks = [attacked.folder for attacked in run.inputs if attacked.config["seed"] in results]
+    rows = pd.concat([pd.read_parquet(path / "rows.parquet") for path in attacks], ignore_index=True)
+    summary, areas = stats.summarise(rows, list(run.parts.metrics)), stats.areas(rows, list(run.parts.metrics))
+    files.write_frame(folder.path / "summary.parquet", summary)
+    files.write_frame(folder.path / "areas.parquet", areas)
+    files.write_frame(folder.path / "critical.parquet", stats.critical(rows, _levels(run)))
     _track(summary, tracker)
-    violations = _violations(config, rows)
-    write_report(runs, Path(config["outputs"]), folder.path, folder.path.name, failed)
+    violations = _violations(run, rows)
+    models, failures = run.outputs / "models", list(failed.values())
+    build_report(attacks, models, folder.path, folder.path.name, command(), failures)
     return {
-        "runs": [str(run.relative_to(config["outputs"])) for run in runs],
+        "runs": [str(path.relative_to(run.outputs)) for path in attacks],
         **({} if violations is None else {"certificate_violations": violations}),
         **_flags(results),
-        "failed_seeds": {str(seed): reason for seed, reason in _failed_seeds(config, results).items()},
-        "failure_rate": 1 - len(results) / len(config["seeds"]),
+        "failed_seeds": {str(seed): str(failure.get("error", "")) for seed, failure in failed.items()},
+        "failure_rate": len(failed) / len(run.inputs),
         **_over_seeds("test_accuracy", [result["test_accuracy"] for result in results.values()]),
         **_over_seeds("seconds_per_epoch", [result["seconds_per_epoch"] for result in results.values()]),
     }
 
 
+def _attack_seeds(attacks: Sequence[Run]) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
+    """The results by seed: of the successful runs, and of the failed ones. Errors: the last failure if every seed failed."""
+    results: dict[int, dict[str, Any]] = {}
+    failed: dict[int, dict[str, Any]] = {}
+    for attacked in attacks:
+        seed = int(attacked.config["seed"])
+        try:
+            results[seed] = run_job(attacked)
+        except ConfigError:
+            raise
+        except Exception as error:
+            if is_disk_error(error):
+                raise
+            log.exception("seed %s failed", seed)
+            failed[seed] = Folder(attacked.folder).result() or {"seed": seed, "error": str(error)}
+            if len(failed) == len(attacks):
+                raise
+    return results, failed
+
+
 def _flags(results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """The flags that an attack suite raised, with the seeds on which it did; nothing for other attacks."""
-    told = {seed: result["flags"] for seed, result in results.items() if "flags" in result}
+    """The flags that an attack suite raised, each with its seeds; empty for other attacks."""
+    checked = {seed: result["flags"] for seed, result in results.items() if "flags" in result}
     raised = {
-        name: [seed for seed, flags in told.items() if flags[name]["tripped"]]
-        for name in dict.fromkeys(name for flags in told.values() for name in flags)
+        name: [seed for seed, flags in checked.items() if flags[name]["tripped"]]
+        for name in dict.fromkeys(name for flags in checked.values() for name in flags)
     }
-    return {"flags": {name: seeds for name, seeds in raised.items() if seeds}} if told else {}
+    return {"flags": {name: seeds for name, seeds in raised.items() if seeds}} if checked else {}
 
 
-def _violations(config: Config, rows: pd.DataFrame) -> dict[str, Any] | None:
-    """Whether the attack beat the certificate beyond its confidence, said loudly if so; None without a certificate."""
-    certificate = parts.certificate(config)
+def _violations(run: Run, rows: pd.DataFrame) -> dict[str, Any] | None:
+    """Whether the attack beat the certificate more often than its confidence allows (then logged); None without one."""
+    certificate = run.parts.certificate
     if certificate is None:
         return None
-    direction = parts.metrics(config)[certificate.bounds].direction
-    claim = claims.Claim(config["certificate"]["name"], certificate.bounds, direction, certificate.confidence)
+    direction = run.parts.metrics[certificate.bounds].direction
+    claim = claims.Claim(run.config["certificate"]["name"], certificate.bounds, direction, certificate.confidence)
     found = claims.summary(rows, claim)
     if found is not None and found["beaten"]:
         log.error("%s", claims.alarm(found))
     return found
 
 
-def _levels(config: Config) -> dict[str, stats.Level]:
-    """The middle of the range of every metric that has one: where epsilon 50 is read off."""
-    levels = {name: stats.halfway(metric.direction, metric.range) for name, metric in parts.metrics(config).items()}
+def _levels(run: Run) -> dict[str, stats.Level]:
+    """The middle of the range of every bounded metric: the level of its epsilon 50."""
+    levels = {name: stats.halfway(metric.direction, metric.range) for name, metric in run.parts.metrics.items()}
     return {name: level for name, level in levels.items() if level is not None}
-
-
-def _attack_seeds(config: Config) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]]]:
-    """Results by seed, and the `result.json` of those that failed. Errors: the last failure when every seed failed."""
-    results: dict[int, dict[str, Any]] = {}
-    failed: list[dict[str, Any]] = []
-    for seed in config["seeds"]:
-        seeded = {**config, "seed": seed}
-        try:
-            results[seed] = attack.run(seeded)
-        except ConfigError:
-            raise
-        except Exception as error:
-            if of_the_disk(error):
-                raise
-            log.exception("seed %s failed", seed)
-            failed.append(Folder(attack_cell(seeded).folder).result() or {"seed": seed, "error": str(error)})
-            if len(failed) == len(config["seeds"]):
-                raise
-    return results, failed
-
-
-def _failed_seeds(config: Config, results: dict[int, dict[str, Any]]) -> dict[int, str]:
-    missing = [seed for seed in config["seeds"] if seed not in results]
-    return {
-        seed: str((Folder(attack_cell({**config, "seed": seed}).folder).result() or {}).get("error", ""))
-        for seed in missing
-    }
 
 
 def _over_seeds(name: str, values: list[float]) -> dict[str, float | None]:

@@ -1,18 +1,19 @@
-"""Infidelity: how badly a map foretells the change of the network's output under random perturbations."""
+"""Infidelity: how badly a map predicts the change of the network's output under random perturbations."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from runner.core import rng
-from runner.core.errors import ConfigError, require
+from runner.core.chunking import passes
+from runner.core.errors import require
 from runner.core.grid import Number
 from runner.core.types import Context, Direction
-from runner.metrics.draws import check_draws, draw_keys, passes, size_of
+from runner.metrics.draws import check_draws, draw_keys, size_of
 
 Output = Literal["logit", "probability"]
 
@@ -26,8 +27,8 @@ class Infidelity:
     I is Gaussian of standard deviation `sigma`, the same in all channels of a pixel, so that I^T z needs only the map
     summed over channels: `metrics.reduction` must be `sum`, since absolute values lose the sign of the change. f is the
     score of the explained class. With `optimal_scale` the map is first multiplied by its own best factor
-    beta = E[d e] / E[e^2], e = I^T z and d = f(x) - f(x - I), as in their released code: the scale of a map then counts for
-    nothing. For maps that are gradients in kind; one that is multiplied by the input foretells removal, not such an I.
+    beta = E[d e] / E[e^2], e = I^T z and d = f(x) - f(x - I), as in their released code, so that the scale of a map does not
+    matter. For gradient-like maps; a map multiplied by the input predicts the effect of removal, not of such an I.
     """
 
     samples: int = 500
@@ -45,12 +46,10 @@ class Infidelity:
 
     def __post_init__(self) -> None:
         check_draws("infidelity", self.samples, self.chunk)
-        size_of("metrics.infidelity.sigma", self.sigma)
+        size_of("metrics.measured.infidelity.sigma", self.sigma)
         require(
             self.reduction == "sum", "metrics.reduction", self.reduction, "sum for infidelity, which needs signed maps"
         )
-        if self.output not in get_args(Output):
-            raise ConfigError.choice("metrics.infidelity.output", self.output, get_args(Output))
 
     def __call__(self, reference: Tensor, other: Tensor, context: Context) -> Tensor:
         """Maps (N, H, W) of the clean and of the perturbed images -> (N,) float64, of the perturbed ones."""
@@ -77,7 +76,7 @@ class Infidelity:
     def _steps(self, images: Tensor, keys: Tensor, first: int, count: int) -> Tensor:
         """(n, count, 1, H, W) draws of I."""
         noise = rng.normal(draw_keys(keys, _STREAM, first, count), (1, *images.shape[2:]))
-        sigma = size_of("metrics.infidelity.sigma", self.sigma)
+        sigma = size_of("metrics.measured.infidelity.sigma", self.sigma)
         return sigma * noise.to(images.dtype).reshape(len(images), count, 1, *images.shape[2:])
 
     def _scores(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

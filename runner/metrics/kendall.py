@@ -31,7 +31,7 @@ class Kendall:
 
 def one_by_one(first: Tensor, second: Tensor) -> Tensor:
     """Two (N, P) on the CPU -> (N,) tau-b by scipy, 10 times as fast there as `batched` (224 x 224)."""
-    from scipy.stats import kendalltau  # a second to import, which a command that only plans need not wait for
+    from scipy.stats import kendalltau  # late: takes a second to import
 
     constant, other_constant = (values.amax(dim=1) == values.amin(dim=1) for values in (first, second))
     rows = zip(first.double().numpy(), second.double().numpy(), strict=True)

@@ -13,8 +13,8 @@ from runner.core.types import Direction
 
 @dataclass(frozen=True)
 class L2Ratio:
-    """||z' - z||_2 / ||z||_2 of the maps as they are, neither centred nor scaled (Yeh et al., 2019, with the norm of the
-    map of the clean image below the line, as in their released code and `captum.metrics.sensitivity_max`).
+    """||z' - z||_2 / ||z||_2 of the maps, neither centred nor scaled (Yeh et al., 2019, divided by the norm of the clean
+    image's map, as in their released code and `captum.metrics.sensitivity_max`).
 
     A clean map of norm zero counts as one of norm 1, as in Captum: the value is then ||z'||_2. Not symmetric. For the
     ratio of signed maps choose `metrics.reduction=sum`.

@@ -8,11 +8,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from runner.core.errors import ConfigError
+from runner.core.chunking import passes
 from runner.core.grid import Number
 from runner.core.norms import sample_ball
-from runner.core.types import NORMS, Context, Direction, Norm
-from runner.metrics.draws import check_draws, draw_keys, passes, size_of
+from runner.core.types import Context, Direction, Norm
+from runner.metrics.draws import check_draws, draw_keys, size_of
 
 _STREAM = 2
 _FLOOR = 1e-12
@@ -40,9 +40,7 @@ class LocalLipschitz:
 
     def __post_init__(self) -> None:
         check_draws("local_lipschitz", self.samples, self.chunk)
-        size_of("metrics.local_lipschitz.radius", self.radius)
-        if self.norm not in NORMS:
-            raise ConfigError.choice("metrics.local_lipschitz.norm", self.norm, NORMS)
+        size_of("metrics.measured.local_lipschitz.radius", self.radius)
 
     def __call__(self, reference: Tensor, other: Tensor, context: Context) -> Tensor:
         """Maps (N, H, W) of the clean and of the perturbed images -> (N,) float64, around the perturbed ones."""
@@ -57,7 +55,7 @@ class LocalLipschitz:
     def _slopes(self, images: Tensor, maps: Tensor, context: Context, part: slice, first: int, count: int) -> Tensor:
         """(n, count) float64 ratios of draws first .. first+count-1."""
         keys, targets = context.keys[part], context.targets[part]
-        radius = size_of("metrics.local_lipschitz.radius", self.radius)
+        radius = size_of("metrics.measured.local_lipschitz.radius", self.radius)
         draws = sample_ball(draw_keys(keys, _STREAM, first, count), tuple(images.shape[1:]), radius, self.norm)
         centres = images.repeat_interleave(count, dim=0)
         neighbours = (centres + draws.to(images.dtype)).clamp(0.0, 1.0)

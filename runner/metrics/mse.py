@@ -15,9 +15,8 @@ from runner.core.types import Direction
 class MeanSquaredError:
     """mean over pixels of (a - b)^2 with a = |z| / sum |z|, the maps of Dombrowski et al. (2019), which sum to 1.
 
-    The value shrinks with the number of pixels P: the largest is 2 / P, for maps of one pixel each, so that no level of it
-    means the same everywhere. A zero map has no sum and counts as uniform. The absolute value changes nothing for the
-    usual non-negative maps.
+    The value shrinks with the number of pixels P: the largest is 2 / P, for maps of one pixel each, so values of different image
+    sizes cannot be compared. A zero map counts as uniform. The absolute value changes nothing for the usual non-negative maps.
     """
 
     direction: ClassVar[Direction] = "lower"

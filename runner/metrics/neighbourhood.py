@@ -1,7 +1,7 @@
-"""Top pixels and their neighbourhoods: what the locality-sensitive metrics of Kamath et al. (AAAI 2024) are made of.
+"""Top pixels and their neighbourhoods, for the locality-sensitive metrics of Kamath et al. (AAAI 2024).
 
-A window is a square of odd side around a pixel, cut at the border of the map. The released code (ksandeshk/LENS) works on
-flat indices instead: there a window wraps round to the other side of the map, and the first pixel of a map never counts.
+A window is a square with odd side around a pixel, cut at the border of the map. The released code (ksandeshk/LENS) uses flat
+indices instead, so that a window wraps around to the other side of the map and the first pixel of a map never counts.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from runner.core.errors import require
+from runner.core.errors import require, require_at_least
 from runner.metrics.topk_intersection import top_mask
 
 
-def check_settings(metric: str, k: object, window: object) -> None:
+def check_settings(metric: str, k: int, window: int) -> None:
     """Refuse a k below 1 and a window that has no centre."""
-    require(_whole(k) and int(str(k)) >= 1, "metrics.k", k, "a whole number of at least 1")
-    odd = _whole(window) and int(str(window)) >= 1 and int(str(window)) % 2 == 1
-    require(odd, f"metrics.{metric}.window", window, "an odd whole number of at least 1, such as 3, 5 or 7")
+    require_at_least("metrics.k", k, 1)
+    odd = window >= 1 and window % 2 == 1
+    require(odd, f"metrics.measured.{metric}.window", window, "an odd number of at least 1, such as 3, 5 or 7")
 
 
 def top_pixels(maps: Tensor, k: int, window: int, diverse: bool) -> Tensor:
@@ -30,10 +30,10 @@ def top_pixels(maps: Tensor, k: int, window: int, diverse: bool) -> Tensor:
 
 
 def diverse_top(maps: Tensor, k: int, window: int) -> Tensor:
-    """(N, H, W) bool, top-k-div: k times the largest pixel that lies in the window of none taken before.
+    """(N, H, W) bool, top-k-div: k times the largest pixel outside the windows of those already chosen.
 
-    Where no pixel is left before the k-th, fewer are taken. Of pixels with equal values the first counts. The released
-    code passes over the second pixel that this rule takes, an off-by-one of its loop that is not repeated here.
+    If no pixel is left before the k-th, fewer are chosen. Of equal values, the first counts. The released code skips the second
+    pixel of this rule, an off-by-one error that is not repeated here.
     """
     height, width = maps.shape[1:]
     reach = torch.arange(window, device=maps.device) - window // 2
@@ -60,7 +60,3 @@ def dilate(chosen: Tensor, window: int) -> Tensor:
 def share(part: Tensor, whole: Tensor) -> Tensor:
     """(N,) float64: the pixels in both sets over the pixels in `whole`, which holds one at least."""
     return (part & whole).sum(dim=(1, 2)).double() / whole.sum(dim=(1, 2))
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def runs(ordered: Tensor) -> tuple[Tensor, Tensor]:
-    """First and last position (N, P) of the run of equal values that each item of sorted rows (N, P) stands in."""
+    """First and last position (N, P) of the run of equal values around each item of sorted rows (N, P)."""
     positions = torch.arange(ordered.shape[1], device=ordered.device).expand_as(ordered)
     edge = torch.ones_like(ordered[:, :1], dtype=torch.bool)
     change = ordered[:, 1:] != ordered[:, :-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class RelativeStability:
     the representation (`representation`, RRS): here the input of the linear layer that the network runs last. Divisions
     are pixel by pixel; a divisor that is exactly zero counts as `floor`, as in Quantus. The paper takes the largest value
     over random neighbours; here x' is what the attack found, and the pair counts even where the prediction changed. Fresh
-    noise of a stochastic map over an image that did not change is divided by the floor: use `metrics.common_noise=true`.
+    noise of a stochastic map for an unchanged image is divided by the floor: use `metrics.common_noise=true`.
     """
 
     of: Of
@@ -37,16 +37,14 @@ class RelativeStability:
     unit: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        if self.of not in get_args(Of):
-            raise ConfigError.choice("metrics.relative_stability.of", self.of, get_args(Of))
-        size_of(f"metrics.relative_{self.of}_stability.floor", self.floor)
+        size_of(f"metrics.measured.relative_{self.of}_stability.floor", self.floor)
 
     def __call__(self, reference: Tensor, other: Tensor, context: Context) -> Tensor:
         """Maps (N, H, W) of the clean and of the perturbed images -> (N,) float64.
 
         Errors: `ConfigError` for `of: representation` on a network without a linear layer.
         """
-        floor = size_of(f"metrics.relative_{self.of}_stability.floor", self.floor)
+        floor = size_of(f"metrics.measured.relative_{self.of}_stability.floor", self.floor)
         moved = _relative_change(reference.detach(), other.detach(), floor)
         images, attacked = context.images.detach(), context.perturbed.detach()
         if self.of == "input":
@@ -83,5 +81,7 @@ def representation(model: nn.Module, images: Tensor) -> Tensor:
         for handle in handles:
             handle.remove()
     if not seen:
-        raise ConfigError("metrics.relative_representation_stability: the model has no linear layer to look into")
+        raise ConfigError(
+            "metrics.measured.relative_representation_stability: the model has no linear layer to look into"
+        )
     return seen[0].flatten(1)

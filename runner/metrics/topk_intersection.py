@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from runner.core.errors import require
+from runner.core.errors import require, require_at_least
 from runner.core.types import Direction
 
 
@@ -21,8 +21,7 @@ class TopKIntersection:
     unit: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.k, int) and not isinstance(self.k, bool) and self.k >= 1
-        require(whole, "metrics.k", self.k, "a whole number of at least 1")
+        require_at_least("metrics.k", self.k, 1)
 
     def __call__(self, reference: Tensor, other: Tensor) -> Tensor:
         """Two (N, H, W) -> (N,) float64. Errors: `ConfigError` when k exceeds the number of pixels."""

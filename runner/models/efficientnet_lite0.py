@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from runner.core.errors import ConfigError, require
-from runner.models.parts import Classifier, Normalise, Shape
+from runner.models.parts import Activation, Classifier, Normalise, Shape
 from runner.models.twin import replace_activations
 from runner.models.weights import load_weights
 
@@ -23,7 +23,7 @@ def efficientnet_lite0(
     *,
     shape: Shape,
     classes: int,
-    activation: str = "relu",
+    activation: Activation = "relu",
     beta: float = 10.0,
     mean: Sequence[float] = (127 / 255,),
     std: Sequence[float] = (128 / 255,),

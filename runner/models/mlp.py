@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import nn
 
 from runner.core.errors import require
-from runner.models.parts import Classifier, Normalise, Shape, make_activation
+from runner.models.parts import Activation, Classifier, Normalise, Shape, make_activation
 from runner.models.weights import load_weights
 
 
@@ -18,7 +18,7 @@ def mlp(
     shape: Shape,
     classes: int,
     widths: Sequence[int] = (256, 128),
-    activation: str = "relu",
+    activation: Activation = "relu",
     beta: float = 10.0,
     mean: Sequence[float] = (0.5,),
     std: Sequence[float] = (0.5,),

@@ -1,27 +1,28 @@
-"""What every model is made of: normalisation inside the model, a body, and activations that are modules."""
+"""Parts of every model: normalisation inside the model, the network, and activations as modules."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from runner.core.errors import ConfigError, require
+from runner.core.errors import require, require_positive
 
-ACTIVATIONS = ("relu", "softplus")
+Activation = Literal["relu", "softplus"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Shape = Sequence[int]
 
 
 class Normalise(nn.Module):
-    """(images - mean) / std per channel. The config holds the numbers, so they are no part of the state."""
+    """(images - mean) / std per channel. The numbers are in the config and not part of the state."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, channels: int, mean: Sequence[float], std: Sequence[float]) -> None:
-        """One number for all channels, or one a channel. Errors: `ConfigError` for another count or a std of 0."""
+        """One number for all channels, or one per channel. Errors: `ConfigError` for another count or a std of 0."""
         super().__init__()
         for key, values in (("mean", mean), ("std", std)):
             allowed = f"a list of 1 number, or of {channels} (one a channel of dataset.shape)"
@@ -50,11 +51,9 @@ class Classifier(nn.Module):
         return logits
 
 
-def make_activation(kind: str, beta: float) -> nn.Module:
+def make_activation(kind: Activation, beta: float) -> nn.Module:
     """A fresh activation: `relu`, or `softplus`, log(1 + exp(beta x)) / beta. Errors: `ConfigError`."""
-    if kind not in ACTIVATIONS:
-        raise ConfigError.choice("model.activation", kind, ACTIVATIONS)
-    require(beta > 0, "model.beta", beta, "above 0")
+    require_positive("model.beta", beta)
     return nn.ReLU() if kind == "relu" else nn.Softplus(beta=float(beta))
 
 

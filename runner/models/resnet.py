@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from runner.core.errors import ConfigError
 from runner.core.vision import torchvision
-from runner.models.parts import IMAGENET_MEAN, IMAGENET_STD, Classifier, Normalise, Shape
+from runner.models.parts import IMAGENET_MEAN, IMAGENET_STD, Activation, Classifier, Normalise, Shape
 from runner.models.twin import replace_activations
 from runner.models.weights import SUFFIXES, load_state, load_weights
 
-STEMS = ("imagenet", "cifar")
+Stem = Literal["imagenet", "cifar"]
 
 
 def resnet18(
     *,
     shape: Shape,
     classes: int,
-    stem: str = "imagenet",
-    activation: str = "relu",
+    stem: Stem = "imagenet",
+    activation: Activation = "relu",
     beta: float = 10.0,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -36,8 +36,8 @@ def resnet50(
     *,
     shape: Shape,
     classes: int,
-    stem: str = "imagenet",
-    activation: str = "relu",
+    stem: Stem = "imagenet",
+    activation: Activation = "relu",
     beta: float = 10.0,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -48,10 +48,8 @@ def resnet50(
     return _finish(network, shape, (activation, beta), (mean, std), weights, "ResNet50_Weights")
 
 
-def _network(builder: str, shape: Shape, classes: int, stem: str) -> nn.Module:
+def _network(builder: str, shape: Shape, classes: int, stem: Stem) -> nn.Module:
     """The bare network. The stem `cifar` keeps the resolution: 3x3 with stride 1, no max-pooling."""
-    if stem not in STEMS:
-        raise ConfigError.choice("model.stem", stem, STEMS)
     network: Any = getattr(torchvision().models, builder)(weights=None, num_classes=classes)
     if stem == "cifar":
         network.conv1 = _first(nn.Conv2d(shape[0], 64, 3, padding=1, bias=False))
@@ -70,7 +68,7 @@ def _first(convolution: nn.Conv2d) -> nn.Conv2d:
 def _finish(
     network: nn.Module,
     shape: Shape,
-    activation: tuple[str, float],
+    activation: tuple[Activation, float],
     scale: tuple[Sequence[float] | None, Sequence[float] | None],
     weights: str | None,
     catalogue: str,

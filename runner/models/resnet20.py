@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runner.core.errors import ConfigError
 from runner.models.feature_smoothing import feature_smoothing as smoothing_block
-from runner.models.parts import Classifier, Normalise, Shape, init_convolutions, make_activation
+from runner.models.parts import Activation, Classifier, Normalise, Shape, init_convolutions, make_activation
 from runner.models.weights import load_weights
 
-SHORTCUTS = ("A", "B")
+Shortcut = Literal["A", "B"]
 
 
 def resnet20(  # noqa: PLR0913  (one parameter a key of the YAML)
     *,
     shape: Shape,
     classes: int,
-    shortcut: str = "A",
-    activation: str = "relu",
+    shortcut: Shortcut = "A",
+    activation: Activation = "relu",
     beta: float = 10.0,
     feature_smoothing: float = 0.0,
     mean: Sequence[float] = (0.5,),
@@ -29,12 +29,10 @@ def resnet20(  # noqa: PLR0913  (one parameter a key of the YAML)
 ) -> nn.Module:
     """Three stages of three blocks with 16, 32 and 64 channels; 269,722 parameters for 10 classes of RGB images.
 
-    Where a stage begins with another shape, shortcut A subsamples and pads with zero channels (no parameters), as in
-    the paper; B is a 1x1 convolution with batch normalisation. `feature_smoothing`: sigma of the smoothing block after the
+    Where the shape changes, shortcut A subsamples and pads with zero channels (no parameters), as in the paper; B is a 1x1
+    convolution with batch normalisation. `feature_smoothing`: sigma of the smoothing block after the
     first stage; 0 for none.
     """
-    if shortcut not in SHORTCUTS:
-        raise ConfigError.choice("model.shortcut", shortcut, SHORTCUTS)
     layers: list[nn.Module] = [
         nn.Conv2d(shape[0], 16, 3, padding=1, bias=False),
         nn.BatchNorm2d(16),
@@ -62,7 +60,7 @@ class Block(nn.Module):
     relu1: nn.Module
     relu2: nn.Module
 
-    def __init__(self, before: int, channels: int, stride: int, shortcut: str) -> None:
+    def __init__(self, before: int, channels: int, stride: int, shortcut: Shortcut) -> None:
         """`before` channels in, `channels` out."""
         super().__init__()
         self.conv1 = nn.Conv2d(before, channels, 3, stride=stride, padding=1, bias=False)
@@ -93,7 +91,7 @@ class PadShortcut(nn.Module):
         return F.pad(values[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.extra))
 
 
-def _shortcut(before: int, channels: int, stride: int, kind: str) -> nn.Module:
+def _shortcut(before: int, channels: int, stride: int, kind: Shortcut) -> nn.Module:
     if stride == 1 and before == channels:
         return nn.Identity()
     if kind == "A":

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from torch import nn
 
-from runner.core.errors import ConfigError, require
+from runner.core.errors import require, require_at_least
 from runner.models.feature_smoothing import feature_smoothing as smoothing_block
-from runner.models.parts import Classifier, Normalise, Shape, make_activation
+from runner.models.parts import Activation, Classifier, Normalise, Shape, make_activation
 from runner.models.weights import load_weights
 
-POOLS: dict[str, Callable[[int], nn.Module]] = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
+Pool = Literal["max", "avg"]
+_POOLS: dict[Pool, Callable[[int], nn.Module]] = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 
 
 def small_cnn(  # noqa: PLR0913  (one parameter a key of the YAML)
@@ -19,8 +21,8 @@ def small_cnn(  # noqa: PLR0913  (one parameter a key of the YAML)
     shape: Shape,
     classes: int,
     width: int = 32,
-    pool: str = "max",
-    activation: str = "relu",
+    pool: Pool = "max",
+    activation: Activation = "relu",
     beta: float = 10.0,
     feature_smoothing: float = 0.0,
     mean: Sequence[float] = (0.5,),
@@ -33,17 +35,15 @@ def small_cnn(  # noqa: PLR0913  (one parameter a key of the YAML)
     """
     channels, height, columns = shape
     require(min(height, columns) >= 4, "dataset.shape", list(shape), "at least 4x4 pixels for model=small_cnn")
-    require(width > 0, "model.width", width, "at least 1")
-    if pool not in POOLS:
-        raise ConfigError.choice("model.pool", pool, POOLS)
+    require_at_least("model.width", width, 1)
     network = nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1),
         make_activation(activation, beta),
-        POOLS[pool](2),
+        _POOLS[pool](2),
         *smoothing_block(width, feature_smoothing),
         nn.Conv2d(width, 2 * width, 3, padding=1),
         make_activation(activation, beta),
-        POOLS[pool](2),
+        _POOLS[pool](2),
         nn.Flatten(),
         nn.Linear(2 * width * (height // 4) * (columns // 4), 4 * width),
         make_activation(activation, beta),

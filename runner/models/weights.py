@@ -1,4 +1,4 @@
-"""Weights from files, read without running any code from them."""
+"""Reads weights from files without executing code from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from runner.core.errors import ConfigError, require
-from runner.core.state import load_plain
+from runner.store.saved_state import load_plain
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 _NESTS = ("state_dict", "model_state_dict", "model")
@@ -18,11 +18,11 @@ _SAFE = "a safetensors file, or a torch file that holds tensors only"
 
 
 def load_weights(model: nn.Module, source: str | Path) -> nn.Module:
-    """Put the weights of a safetensors or state_dict file into `model`, in place; returns it.
+    """Load the weights of a safetensors or state_dict file into `model`, in place; returns it.
 
-    A state_dict of the bare network (no normalisation around it), inside `state_dict` or `model`, or with the prefix
-    `module.` of DataParallel, is understood. Errors: `ConfigError` naming model.weights for a missing file, one that
-    needs code to run, and for names or shapes that differ.
+    A state_dict may be that of the bare network (without normalisation), be nested in `state_dict` or `model`, or have the prefix
+    `module.` of DataParallel. Errors: `ConfigError` naming model.weights for a missing file, a file that would execute code, or
+    names or shapes that do not match.
     """
     path = Path(source).expanduser()
     require(path.is_file(), "model.weights", source, f"the path of an existing file ({', '.join(SUFFIXES)})")

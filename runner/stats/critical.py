@@ -1,8 +1,8 @@
-"""Critical radii: at which budget the attack brings a metric of an example across a level (epsilon 50: across one half).
+"""Critical radii: the budget at which the metric of an example crosses a level (epsilon 50: one half).
 
-An example whose metric never crosses the level is censored at the largest budget: its radius is larger, and nobody knows
-by how much. Means over such radii do not exist, so the examples of a seed are summarised by their median, which exists
-as long as fewer than half of them are censored.
+An example whose metric never crosses the level is censored at the largest budget: its radius is larger by an unknown
+amount. The mean over such radii does not exist, so the examples of a seed are summarised by their median, which exists if
+fewer than half of them are censored.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from runner.stats.seeds import group_keys, seed_interval
 
 @dataclass(frozen=True)
 class Level:
-    """Where a metric counts as crossed: at `value` or below it when `direction` is higher, at it or above when lower."""
+    """A metric crosses the level at `value` or below if its `direction` is higher, at `value` or above if lower."""
 
     value: float
     direction: Direction
 
 
 def halfway(direction: Direction, bounds: tuple[float, float]) -> Level | None:
-    """The middle of a metric's range, which is 0.5 for a share; None for an unbounded one, whose level must be given."""
+    """The middle of a metric's range (0.5 for a share); None for an unbounded range."""
     low, high = bounds
     return Level((low + high) / 2.0, direction) if math.isfinite(low) and math.isfinite(high) else None
 
@@ -36,9 +36,9 @@ def halfway(direction: Direction, bounds: tuple[float, float]) -> Level | None:
 def radii_of_curves(epsilons: Sequence[float] | np.ndarray, values: np.ndarray, level: Level) -> np.ndarray:
     """(N,) smallest budgets at which curves (N, E) reach the level, linear between neighbouring budgets.
 
-    Budgets may come in any order; infinite ones are left out, since nothing can be interpolated up to them. 0 where the
-    metric is across at the smallest budget already, inf where it is never; nan for a curve with an undefined value, and
-    for all when there are fewer than two finite budgets.
+    Budgets may come in any order; infinite ones are left out, since no value can be interpolated up to them. The radius is
+    the smallest budget for a curve that starts across the level, inf for one that never crosses it, nan for one with an
+    undefined value, and nan for all if there are fewer than two finite budgets.
     """
     budgets = np.asarray(epsilons, dtype=np.float64)
     order = np.argsort(budgets, kind="stable")[: int(np.isfinite(budgets).sum())]
@@ -58,8 +58,8 @@ def radii_of_curves(epsilons: Sequence[float] | np.ndarray, values: np.ndarray, 
 
 
 def critical_radii(rows: pd.DataFrame, levels: Mapping[str, Level]) -> pd.DataFrame:
-    """One row per (group, seed, metric, example) with `level`, `radius` (see `radii_of_curves`) and `largest`, the largest
-    finite budget, at which a radius of inf is censored."""
+    """One row per (configuration, seed, metric, example) with `level`, `radius` (see `radii_of_curves`) and `largest`, the
+    largest finite budget, at which a radius of inf is censored."""
     by = [*group_keys(rows), "seed"]
     frames = [pd.DataFrame(columns=[*by, "example_id", "metric", "level", "radius", "largest"])]
     for _, part in rows.groupby(_grids(rows, by), sort=False) if levels else ():
@@ -74,18 +74,18 @@ def critical_radii(rows: pd.DataFrame, levels: Mapping[str, Level]) -> pd.DataFr
 
 
 def _grids(rows: pd.DataFrame, by: Sequence[str]) -> pd.Series:
-    """A number for each row: cells with the same budgets share it."""
-    cells = rows.groupby(list(by), sort=False, dropna=False, observed=True)["epsilon"]
-    return cells.transform(lambda epsilons: hash(tuple(np.unique(epsilons))))
+    """A number for each row that is equal for configurations with the same budgets."""
+    budgets = rows.groupby(list(by), sort=False, dropna=False, observed=True)["epsilon"]
+    return budgets.transform(lambda epsilons: hash(tuple(np.unique(epsilons))))
 
 
 def critical(rows: pd.DataFrame, levels: Mapping[str, Level], confidence: float = 0.95) -> pd.DataFrame:
-    """Median critical radii: one row per (group, metric), in units of epsilon.
+    """Median critical radii: one row per (configuration, metric), in units of epsilon.
 
     `mean`, `low`, `high`, `n_seeds`: of the seeds' medians over examples. A seed has a median only if fewer than half of
-    its examples are censored, and `mean` is nan unless every seed has one: leaving out the others would favour the weak.
-    `low` and `high` are then the largest budget and inf if the median of every seed lies beyond that budget, else nan.
-    `at_least`: mean of the medians with the largest budget in place of larger radii, a lower bound that is always there.
+    its examples are censored, and `mean` is nan unless every seed has one: leaving seeds out would bias it. `low` and `high`
+    are then the largest budget and inf if the median of every seed lies beyond that budget, else nan.
+    `at_least`: mean of the medians with the largest budget in place of larger radii, a lower bound that always exists.
     `never`: share of examples, averaged over the seeds, that never cross the level. `undefined`: examples without a radius.
     """
     by = [*group_keys(rows), "metric", "level"]
@@ -98,7 +98,7 @@ def critical(rows: pd.DataFrame, levels: Mapping[str, Level], confidence: float 
 
 
 def _per_seed(rows: pd.DataFrame, levels: Mapping[str, Level]) -> pd.DataFrame:
-    """One row per (group, metric, seed): the median with the largest budget in place of larger radii, and the shares."""
+    """One row per (configuration, metric, seed): the median with the largest budget in place of larger radii, and the shares."""
     radii = critical_radii(rows, levels)
     radius = radii["radius"].astype(float)
     capped = radii[["radius", "largest"]].astype(float).min(axis=1, skipna=False)

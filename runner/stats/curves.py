@@ -17,24 +17,24 @@ AREA_KINDS: tuple[AreaKind, ...] = get_args(AreaKind)
 
 
 def summarise(rows: pd.DataFrame, metrics: Sequence[str], confidence: float = 0.95) -> pd.DataFrame:
-    """Metric-against-epsilon curves: one row per (group, epsilon, metric).
+    """Metric-against-epsilon curves: one row per (configuration, epsilon, metric).
 
     Columns: the group keys, epsilon, metric; mean, low, high, n_seeds (over the seeds' means); n_examples (distinct);
     undefined (number of nan values, which the means leave out); std and q05 ... q95 (over the pooled examples);
-    unharmed (share of examples that the attack left as they were; nan at epsilon 0) and label_preserved (share).
+    unharmed (share of examples that the attack did not change; nan at epsilon 0) and label_preserved (share).
     """
     by = [*group_keys(rows), "epsilon", "metric"]
     long = rows.melt([*by[:-1], "seed"], list(metrics), var_name="metric", value_name="value")
     means = _seed_means(long, by)
     curves = intervals(means, by, "value", confidence)
-    return curves.merge(_spread(long, by), on=by).merge(_shares(rows), on=by[:-1])
+    return curves.merge(_over_examples(long, by), on=by).merge(_shares(rows), on=by[:-1])
 
 
 def _seed_means(long: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return long.groupby([*by, "seed"], sort=False, dropna=False, observed=True)["value"].mean().reset_index()
 
 
-def _spread(long: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+def _over_examples(long: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     values = long.groupby(list(by), sort=False, dropna=False, observed=True)["value"]
     quantiles = values.quantile(np.array(list(QUANTILES.values()))).unstack()
     quantiles.columns = pd.Index(list(QUANTILES))
@@ -57,11 +57,12 @@ def area_under_curve(
     how: AreaKind = "range",
     include_zero: bool = True,
 ) -> float:
-    """Trapezoid under a metric's curve; budgets in any order, infinite ones excluded.
+    """Area under a metric's curve by the trapezoid rule; budgets in any order, infinite ones excluded.
 
-    `index`: budgets one unit apart, whatever their values (the numbers of Wang et al. 2020 are of that size);
+    `index`: budgets one unit apart, whatever their values (Wang et al. 2020 report numbers of this size);
     `raw`: in units of epsilon; `range`: raw divided by (largest - smallest budget), a mean over the budgets that keeps
-    the metric's unit. `include_zero=False` leaves epsilon 0 out. Fewer than two budgets have no area: nan.
+    the metric's unit. `include_zero=False` leaves epsilon 0 out. nan for fewer than two budgets. Errors: `ValueError` for an
+    unknown `how` or a budget that occurs twice.
     """
     if how not in AREA_KINDS:
         raise ValueError(f"how={how}: allowed are {', '.join(AREA_KINDS)}")
@@ -81,10 +82,10 @@ def area_under_curve(
 def areas(
     rows: pd.DataFrame, metrics: Sequence[str], include_zero: bool = True, confidence: float = 0.95
 ) -> pd.DataFrame:
-    """Areas under the curves: one row per (group, metric, how) with mean, low, high, n_seeds.
+    """Areas under the curves: one row per (configuration, metric, how) with mean, low, high, n_seeds.
 
-    The area is taken within each seed, then averaged over the seeds. It is nan (and `n_seeds` 0) for a group whose
-    grid has fewer than two finite budgets.
+    The area is taken within each seed, then averaged over the seeds. It is nan (and `n_seeds` 0) for a configuration
+    whose grid has fewer than two finite budgets.
     """
     keys = group_keys(rows)
     long = rows.melt([*keys, "epsilon", "seed"], list(metrics), var_name="metric", value_name="value")

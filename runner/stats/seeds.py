@@ -1,8 +1,8 @@
 """Intervals over training seeds.
 
 The unit of replication is the training seed: examples are averaged within a seed first, and intervals are Student-t
-over the seeds' means (n - 1 degrees of freedom), as is right for the few seeds that training affords. The spread over
-examples is reported beside them and never mixed into the interval.
+over the seeds' means (n - 1 degrees of freedom), because training allows only a few seeds. The spread over examples is
+reported separately and never mixed into the interval.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 GROUP_KEYS = ("dataset", "model", "defense", "attribution", "attack", "norm", "group_id")
-"""What rows of one cell share over its seeds. `group_id` is used where the rows carry it."""
+"""Columns that the runs of one configuration share over their seeds; `group_id` where the rows carry it."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +26,16 @@ class Interval:
     high: float
     n: int
 
-    @property
-    def half_width(self) -> float:
-        """Half the interval's length, nan where there is none."""
-        return (self.high - self.low) / 2.0
+    def columns(self, name: str) -> dict[str, float]:
+        """The interval as columns of a table: `name`, `name_low` and `name_high`."""
+        return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
 def seed_interval(values: Sequence[float] | np.ndarray | pd.Series, confidence: float = 0.95) -> Interval:
-    """Student-t interval of the mean of one value a seed: mean ± t(n-1) * s / sqrt(n), s with n - 1 in the denominator.
+    """Student-t interval of the mean of one value per seed: mean ± t(n-1) * s / sqrt(n), s with n - 1 in the denominator.
 
-    One seed says nothing about the spread over seeds: `low` and `high` are nan. A seed without a value (nan: the metric
-    is undefined on all of its examples) does not count towards `n`.
+    With one seed the spread over seeds is unknown: `low` and `high` are nan. A seed without a value (nan: the metric is
+    undefined on all of its examples) does not count towards `n`. Errors: `ValueError` for a confidence outside (0, 1).
     """
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence={confidence}: must be between 0 and 1")
@@ -49,6 +47,8 @@ def seed_interval(values: Sequence[float] | np.ndarray | pd.Series, confidence: 
     mean = float(array.mean())
     if n == 1:
         return Interval(mean, float("nan"), float("nan"), 1)
+    from scipy.special import stdtrit  # late: not needed if the run is finished
+
     half = float(stdtrit(n - 1, 0.5 + confidence / 2.0)) * float(array.std(ddof=1)) / n**0.5
     return Interval(mean, mean - half, mean + half, n)
 
@@ -59,7 +59,7 @@ def group_keys(rows: pd.DataFrame) -> list[str]:
 
 
 def intervals(values: pd.DataFrame, by: Sequence[str], value: str, confidence: float = 0.95) -> pd.DataFrame:
-    """One row per `by` with mean, low, high, n_seeds of column `value`, which holds one number a seed."""
+    """One row per `by` with mean, low, high, n_seeds of column `value`, which holds one number per seed."""
     records = []
     for key, group in values.groupby(list(by), sort=False, dropna=False, observed=True)[value]:
         interval = asdict(seed_interval(group.to_numpy(), confidence))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from runner.attacks.objectives import Original
 from runner.core import rng
-from runner.core.types import Problem
+from runner.core.attack_types import Problem
 
 
 class Quadratic(nn.Module):

@@ -75,7 +75,6 @@ def test_non_finite_gradients_count_as_zero():
     [
         ({"steps": 0}, "attack.steps"),
         ({"step_size": -1.0}, "attack.step_size"),
-        ({"update": "sgd"}, "attack.update"),
         ({"update": "adam"}, "attack.step_size"),
     ],
 )

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from runner.attacks.distances import L2Ratio
 from runner.attacks.objectives import MassCenter, TopK
 from runner.attacks.spatial import SpatialAttack
 from runner.attacks.transforms import Limits
@@ -161,16 +160,6 @@ def test_a_map_that_moves_with_its_image_is_no_harm_once_aligned(quadratic):
     assert aligned.mean() < 0.2 * plain.mean()
 
 
-def test_it_does_not_depend_on_the_batch(quadratic):
-    """With an objective that gains matter to: of a gradient that is zero but for rounding, a step takes the sign."""
-    attack = replace(ATTACK, objective=L2Ratio(), restarts=2)
-    half = replace(
-        quadratic, **{name: getattr(quadratic, name)[2:4] for name in ("images", "targets", "partners", "keys")}
-    )
-    whole, part = (climb(attack, problem)[-1].images for problem in (quadratic, half))
-    torch.testing.assert_close(part, whole[2:4])
-
-
 @pytest.mark.parametrize(
     ("options", "key"),
     [
@@ -179,7 +168,6 @@ def test_it_does_not_depend_on_the_batch(quadratic):
         ({"colour": 1.5}, "attack.colour"),
         ({"rotation": 0.0, "shift": 0.0, "colour": 0.0}, "attack.rotation"),
         ({"samples": -1}, "attack.samples"),
-        ({"padding": "wrap"}, "attack.padding"),
         ({"update": "adam", "step_size": 1.0}, "attack.update"),
     ],
 )

@@ -1,10 +1,12 @@
 """Maps on models whose maps are known exactly, and the values of Captum where it has the method."""
 
+from typing import get_args
+
 import captum.attr
 import pytest
 import torch
 
-from runner.attributions.integrated_gradients import RULES, IntegratedGradients, quadrature
+from runner.attributions.integrated_gradients import IntegratedGradients, Rule, quadrature
 from runner.attributions.saliency import Saliency
 from runner.attributions.smoothgrad import SmoothGrad
 from runner.attributions.uniform_gradient import UniformGradient
@@ -69,7 +71,7 @@ def test_integrated_gradients_uses_the_points_of_the_released_code(quadratic, im
     close(IntegratedGradients()(quadratic, images, targets, keys), expected)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", get_args(Rule))
 def test_quadrature_has_the_points_and_weights_of_captum(rule):
     from captum.attr._utils.approximation_methods import approximation_parameters
 
@@ -88,7 +90,7 @@ def test_saliency_and_input_x_gradient_agree_with_captum(output, cnn, images, ta
     close(Saliency(output=output, multiply_by_input=True)(cnn, images, targets, keys), oracle)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", get_args(Rule))
 @pytest.mark.parametrize("output", ["logit", "probability"])
 def test_integrated_gradients_agrees_with_captum(rule, output, cnn, images, targets, keys):
     forward = cnn if output == "logit" else lambda inputs: cnn(inputs).softmax(1)

@@ -148,24 +148,14 @@ def test_noise_is_what_makes_them_stochastic():
 @pytest.mark.parametrize("kind", [Cafo, Caso])
 @pytest.mark.parametrize(
     ("key", "value"),
-    [
-        *(
-            ("lambda1", -1),
-            ("lambda2", 0),
-            ("lambda2", "much"),
-            ("threshold", "image"),
-            ("samples", 0),
-            ("sigma", -0.1),
-        ),
-        *(("relative_to", "range"), ("multiply_by_input", "yes"), ("chunk", 0)),
-    ],
+    [("lambda1", -1), ("lambda2", 0), ("lambda2", "much"), ("samples", 0), ("sigma", -0.1), ("chunk", 0)],
 )
 def test_wrong_values_of_both_are_refused_by_name(kind, key, value):
     with pytest.raises(ConfigError, match=rf"^attribution\.{key}="):
         kind(**{key: value})
 
 
-@pytest.mark.parametrize(("key", "value"), [("steps", 0), ("steps", 1.5), ("learning_rate", 0), ("learning_rate", "x")])
+@pytest.mark.parametrize(("key", "value"), [("steps", 0), ("learning_rate", 0), ("learning_rate", "x")])
 def test_wrong_values_of_caso_are_refused_by_name(key, value):
     with pytest.raises(ConfigError, match=rf"^attribution\.{key}="):
         Caso(**{key: value})

@@ -6,7 +6,6 @@ import torch
 
 from runner.attributions.expected_gradients import ExpectedGradients
 from runner.attributions.integrated_gradients import IntegratedGradients
-from runner.core.errors import ConfigError
 from runner.core.types import Attribution, Referenced
 
 
@@ -121,9 +120,3 @@ def test_draws_are_the_same_to_the_bit_whatever_the_slice(images, keys, referenc
         some, parts = method.draws(images[2:3], keys[2:3], first, count)
         assert torch.equal(some[0], baselines[2, first : first + count])
         assert torch.equal(parts[0], shares[2, first : first + count])
-
-
-@pytest.mark.parametrize(("key", "value"), [("references", 0), ("samples", 2.5), ("output", "loss"), ("chunk", 0)])
-def test_wrong_values_are_refused(key, value):
-    with pytest.raises(ConfigError, match=rf"^attribution\.{key}="):
-        ExpectedGradients(**{key: value})

@@ -8,8 +8,8 @@ from networks import slope_and_difference
 
 from runner.attributions.sparsified_smoothgrad import SparsifiedSmoothGrad, largest
 from runner.core.errors import ConfigError
-from runner.core.types import Attribution, differentiable
-from runner.jobs import checks
+from runner.core.types import differentiable
+from runner.runs.run import Run
 
 SIZE = 2 * 5 * 7
 
@@ -146,19 +146,9 @@ class Scaled(torch.nn.Module):
         return self.factor * inputs
 
 
-def test_noise_belongs_to_the_example(cnn, images, targets, keys):
-    method = SparsifiedSmoothGrad(samples=5)
-    assert isinstance(method, Attribution)
-    assert method.stochastic
-    together = method(cnn, images, targets, keys)
-    order = torch.tensor([4, 2, 0, 1, 3])
-    assert torch.equal(method(cnn, images[order], targets[order], keys[order]), together[order])
-    assert not torch.equal(method(cnn, images, targets, keys + 1), together)
-
-
 def test_without_relaxation_attacks_that_need_a_gradient_are_refused(compose):
     assert differentiable(SparsifiedSmoothGrad())
     assert not differentiable(SparsifiedSmoothGrad(relaxation=None))
     config = compose("attribution=sparsified_smoothgrad", "attribution.relaxation=null")
     with pytest.raises(ConfigError, match="attack=topk: attribution=sparsified_smoothgrad has no gradient"):
-        checks.check(config)
+        Run.of(config)

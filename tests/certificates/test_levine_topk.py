@@ -101,12 +101,3 @@ def test_a_wider_claim_is_weaker() -> None:
     ]
     assert means[0] >= means[1] > means[2]
     assert float(LevineTopK(k=4, reduction="abs_sum", samples=1000)(subject, [math.inf]).max()) == 0.0
-
-
-def test_the_chunk_changes_nothing() -> None:
-    model, images = network(1, 3), images_of(3, 1, 3)
-    subject = subject_of(RealMap(samples=100, sigma=0.3, tau=0.4), images, model)
-    whole, parts = (
-        LevineTopK(k=3, reduction="abs_sum", samples=300, chunk=chunk)(subject, [0.0, 0.1]) for chunk in (900, 7)
-    )
-    assert torch.equal(whole, parts)

@@ -14,7 +14,7 @@ from pathlib import Path
 from composing import ROOT
 from whole import READERS, facts, same_numbers
 
-from runner.core.store import Folder
+from runner.store.folder import Folder
 
 TESTS = Path(__file__).resolve().parents[1]
 PATIENCE = 240.0

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from runner.core import stopping
-from runner.jobs import run_job
+from runner.core import signals
+from runner.runs.run import Run
+from runner.runs.run_job import run_job
 
 FORKS = multiprocessing.get_context("forkserver")
 """Processes that begin with what takes long to import, and in which nothing has run yet."""
@@ -23,7 +24,7 @@ FORKS.set_forkserver_preload(
         "faulty",
         "runner.jobs.attack",
         "runner.jobs.evaluate",
-        "runner.report.figures",
+        "runner.report.figures.files",
         "sklearn.datasets",
         "torch._dynamo",
     ]
@@ -32,28 +33,28 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 PATIENCE = 120.0
 
 
-def job(config: dict[str, Any], fault: str = "", at: int = 0) -> tuple[int, int]:
-    """Do a job. Returns its exit code, and how many accesses to the store there were (up to its end).
+def job(run: Run, fault: str = "", at: int = 0) -> tuple[int, int]:
+    """Do a run. Returns its exit code, and how many accesses to the store there were (up to its end).
 
     `fault`: `kill` at access number `at`, `term` then, `full` for that and all later ones, `torn` once: an error of the device.
     """
     counted = FORKS.Value("i", 0)
-    process: ForkServerProcess = FORKS.Process(target=_do, args=(config, fault, at, counted))
+    process: ForkServerProcess = FORKS.Process(target=_do, args=(run, fault, at, counted))
     process.start()
     process.join(PATIENCE)
     assert process.exitcode is not None, f"{fault} at {at}: it hangs"
     return process.exitcode, counted.value
 
 
-def _do(config: dict[str, Any], fault: str, at: int, counted: Any) -> None:
+def _do(run: Run, fault: str, at: int, counted: Any) -> None:
     torch.set_num_threads(1)
     logging.disable()
-    sys.addaudithook(_Accesses(config["outputs"], fault, at, counted))
+    sys.addaudithook(_Accesses(run.outputs, fault, at, counted))
     code = 0
     try:
-        with stopping.listening():
-            run_job(config)
-    except stopping.StopRequested:
+        with signals.listening():
+            run_job(run)
+    except signals.StopRequested:
         code = 3
     except Exception:
         code = 1
@@ -63,8 +64,8 @@ def _do(config: dict[str, Any], fault: str, at: int, counted: Any) -> None:
 class _Accesses:
     """Counts what changes the store, or has been written beside and is flushed, and does harm at one of them."""
 
-    def __init__(self, store: str, fault: str, at: int, counted: Any) -> None:
-        self.store, self.fault, self.at, self.counted = f"{Path(store)}/", fault, at, counted
+    def __init__(self, store: Path, fault: str, at: int, counted: Any) -> None:
+        self.store, self.fault, self.at, self.counted = f"{store}/", fault, at, counted
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._counts(event, arguments):

@@ -8,7 +8,7 @@ import pandas as pd
 import yaml
 from safetensors import safe_open
 
-from runner.core.state import load_plain
+from runner.store.saved_state import load_plain
 
 
 def same_numbers(path: Path, expected: Path) -> None:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from world import explainer, images_of, keys_of, network, predicted, shown_to, with_references
 
 from runner.core import rng
-from runner.core.types import Attack, Best, Problem, budgets
-from runner.jobs import parts
+from runner.core.attack_types import Attack, Best, Problem, budgets
 from runner.models.twin import softplus_twin
+from runner.runs.parts import Parts
 
 GRIDS = {"l2": (0.3, 0.9), "linf": (0.03, 0.1), "l0": (1.0, 5.0), "spatial": (0.3, 1.0)}
 """Two budgets of every norm."""
@@ -50,7 +50,7 @@ def run(plugin: Plugin, norm: str, dtype: torch.dtype = torch.float32, seed: int
 
 def grid(plugin: Plugin, norm: str) -> tuple[float, ...]:
     """No budget, two, and an infinite one for an attack whose command asks for that."""
-    unbounded = float("inf") in parts.epsilon_grid(plugin.cheap).epsilons()
+    unbounded = float("inf") in Parts(plugin.cheap, {}).grid.epsilons()
     return (0.0, *GRIDS[norm], *([float("inf")] if unbounded else []))
 
 
@@ -64,13 +64,13 @@ def climb(attack: Attack, problem: Problem, norm: Any, epsilons: tuple[float, ..
 
 def problem_of(plugin: Plugin, model: nn.Module, norm: str, seed: int = 0) -> Problem:
     """Five examples, explained and judged as the YAML's command says."""
-    dtype, config, measure = next(model.parameters()).dtype, plugin.cheap, plugin.build().measure
+    dtype, parts, measure = next(model.parameters()).dtype, Parts(plugin.cheap, {}), plugin.build().measure
     images = images_of(dtype)
     problem = Problem(
         model=model,
         twin=lru_cache(lambda beta: softplus_twin(model, beta).eval()),
-        explain=explainer(with_references(parts.part(config, "attribution"), dtype), config["metrics"]["reduction"]),
-        harm=_no_metric if measure == "objective" else parts.harm_of(config, measure),
+        explain=explainer(with_references(parts.attribution, dtype), plugin.cheap["metrics"]["reduction"]),
+        harm=_no_metric if measure == "objective" else parts.harm(measure),
         images=images,
         targets=predicted(model, images),
         partners=images_of(dtype, seed=2),

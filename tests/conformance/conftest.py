@@ -1,11 +1,12 @@
-"""The plug-ins as parameters: a test that takes `attack` is one test for every YAML of conf/attack."""
+"""The plug-ins as parameters: a test that takes `attack` is one test for every YAML of conf/attack, one that takes
+`any_attack` is one for every variant of their options too."""
 
 import difflib
 from collections.abc import Iterator
 
 import pytest
 import torch
-from found import GROUPS, Plugin, everything, plugins
+from found import GROUPS, Plugin, everything, plugins, variants
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -13,8 +14,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    for group in set(GROUPS) & set(metafunc.fixturenames):
-        metafunc.parametrize(group, plugins(group), ids=lambda plugin: f"{plugin.group}={plugin.name}", scope="session")
+    for group in GROUPS:
+        for fixture, found in ((group, plugins(group)), (f"any_{group}", variants(group))):
+            if fixture in metafunc.fixturenames:
+                metafunc.parametrize(fixture, found, ids=lambda plugin: plugin.label, scope="session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -40,7 +43,7 @@ def _chosen(wanted: str) -> list[Plugin]:
 def _plugin_of(item: pytest.Item) -> Plugin | None:
     values = getattr(item, "callspec", None)
     found = [value for value in values.params.values() if isinstance(value, Plugin)] if values else []
-    return found[0] if found else None
+    return Plugin(found[0].group, found[0].name) if found else None
 
 
 @pytest.fixture(scope="session", autouse=True)

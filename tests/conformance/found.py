@@ -4,14 +4,14 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 from composing import ROOT, composed
 
+from runner.core.config import Config, resolved
 from runner.core.errors import ConfigError
-from runner.core.identity import Config
-from runner.jobs import parts, resolved
+from runner.runs.parts import Parts
 
 GROUPS = ("attribution", "attack", "defense", "metrics", "certificate")
 SHAPE, CLASSES, K = (2, 8, 8), 4, 10
@@ -22,6 +22,44 @@ COSTS = {
 """The most that a setting of this name costs here, wherever it stands in the YAML; more where the plug-in refuses so little."""
 CHUNK = 12
 """What the attributions inside an attack may take at once."""
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "attack=label_pgd": [{"loss": "margin", "restarts": 2}],
+    "attack=query_nes": [{"draws": "common"}],
+    "attack=spatial": [{"align": True, "padding": "reflection"}],
+    "attack=topk": [
+        {"keep": "last", "measure": "objective"},
+        {"restarts": 2, "random_start": True, "update": "halving"},
+    ],
+    "attribution=beta_smoothing": [{"beta": 1.5, "multiply_by_input": True}],
+    "attribution=boundary_ig": [{"output": "probability"}],
+    "attribution=caso": [{"lambda1": 0.1, "threshold": "relative", "relative_to": "unit", "multiply_by_input": True}],
+    "attribution=deep_lift": [{"baseline": (0.1, 0.3)}],
+    "attribution=expected_gradients": [{"multiply_by_input": False, "output": "probability"}],
+    "attribution=grad_cam": [{"relu": False}],
+    "attribution=guided_backprop": [{"multiply_by_input": True}],
+    "attribution=input_x_gradient": [{"output": "probability"}],
+    "attribution=integrated_gradients": [{"rule": "gausslegendre", "baseline": (0.1, 0.2)}],
+    "attribution=kernel_shap": [{"grid": 2, "samples": 14, "output": "probability"}],
+    "attribution=lrp": [{"first": None, "convolution": "z_plus", "dense": "gamma", "epsilon": 1e-2}],
+    "attribution=occlusion": [{"window": 3, "baseline": (0.1, 0.4)}],
+    "attribution=smoothgrad": [{"relative_to": "image", "output": "probability", "multiply_by_input": True}],
+    "attribution=sparsified_smoothgrad": [{"features": "pixels", "relaxation": "clipped_linear"}],
+    "attribution=squared_smoothgrad": [{"output": "probability"}],
+    "attribution=uniform_gradient": [
+        {"relative_to": "image"},
+        {"shape": "ball", "radius": 0.5, "multiply_by_input": False},
+    ],
+    "defense=art": [{"center": False}],
+    "defense=cure": [{"squared": False}],
+    "defense=far": [{"mode": "aat"}, {"mode": "advaat"}, {"mode": "advaat_two"}],
+    "defense=hessian_frobenius": [{"scalar": "loss"}],
+    "defense=igr": [{"beta": 20.0, "search_on": "map", "clean_weight": 0.3}],
+    "defense=input_gradient": [{"squared": False}],
+    "defense=lga": [{"detach_source": False, "norm": "l2"}],
+    "defense=spectral_norm": [{"conv": "operator"}],
+    "defense=ssr": [{"method": "power"}, {"channel_reduce": "mean"}],
+}
+"""Options that are computed in another way than those of the YAML."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +68,12 @@ class Plugin:
 
     group: str
     name: str
+    changes: tuple[tuple[str, Any], ...] = ()
+    """Other values of some keys, for a variant."""
+
+    @property
+    def label(self) -> str:
+        return "-".join([f"{self.group}={self.name}", *(f"{key}={value}" for key, value in self.changes)])
 
     @property
     def text(self) -> str:
@@ -44,38 +88,58 @@ class Plugin:
     @property
     def oracle(self) -> str | None:
         """What stands in the opening comment after `Oracle:`, a dotted path to the function or class to agree with."""
+        if self.changes:
+            return None
         found = re.search(r"^# Oracle: (\S+)$", self.text, flags=re.MULTILINE)
         return found.group(1) if found else None
 
-    @cached_property
+    @property
     def config(self) -> Config:
         """The composed config on small images, as expensive as it is for users."""
-        shape, classes = (1, *SHAPE[1:]) if self.group == "certificate" else SHAPE, CLASSES
-        free = ("dataset=", "training=") if self.group == "certificate" else ("dataset=", "training=", "model=")
-        words = [word for word in self.command if not word.startswith(free)]
-        small = [f"dataset.shape={list(shape)}", f"dataset.classes={classes}", f"metrics.k={K}", "tracking=none"]
-        return resolved(composed("dataset=digits", *words, *(word.replace(" ", "") for word in small)))
+        return _config(self.group, self.name)
 
-    @cached_property
+    @property
     def cheap(self) -> Config:
         """The same at the smallest cost at which all of it can be built."""
-        for factor in (1, 2, 4, 8, 16, 64):
-            config = shrunk(self.config, factor)
-            try:
-                build_all(config)
-            except ConfigError:
-                continue
-            return config
-        return self.config
+        return _cheap(self.group, self.name)
 
     def build(self, **changes: Any) -> Any:
         """The object, cheap, with other values of some keys."""
-        return built(self.cheap, self.group, self.name, changes)
+        return built(self.cheap, self.group, self.name, {**dict(self.changes), **changes})
+
+
+@cache
+def _config(group: str, name: str) -> Config:
+    shape = (1, *SHAPE[1:]) if group == "certificate" else SHAPE
+    free = ("dataset=", "training=") if group == "certificate" else ("dataset=", "training=", "model=")
+    words = [word for word in Plugin(group, name).command if not word.startswith(free)]
+    small = [f"dataset.shape={list(shape)}", f"dataset.classes={CLASSES}", f"metrics.k={K}", "tracking=none"]
+    return resolved(composed("dataset=digits", *words, *(word.replace(" ", "") for word in small)))
+
+
+@cache
+def _cheap(group: str, name: str) -> Config:
+    whole = _config(group, name)
+    for factor in (1, 2, 4, 8, 16, 64):
+        config = shrunk(whole, factor)
+        try:
+            build_all(config)
+        except ConfigError:
+            continue
+        return config
+    return whole
 
 
 @cache
 def plugins(group: str) -> tuple[Plugin, ...]:
     return tuple(Plugin(group, path.stem) for path in sorted((ROOT / "conf" / group).glob("*.yaml")))
+
+
+@cache
+def variants(group: str) -> tuple[Plugin, ...]:
+    """The plug-ins of a group, and their variants."""
+    others = [Plugin(*key.split("="), tuple(each.items())) for key, listed in VARIANTS.items() for each in listed]
+    return (*plugins(group), *(plugin for plugin in others if plugin.group == group))
 
 
 def everything() -> Iterator[Plugin]:
@@ -110,14 +174,12 @@ def chunks_in(node: Any) -> Iterator[int]:
 
 
 def build_all(config: Config) -> None:
-    for group in ("attribution", "attack", "defense"):
-        parts.part(config, group)
-    parts.metrics(config)
-    parts.certificate(config)
+    parts = Parts(config, {})
+    _ = parts.attribution, parts.attack, parts.defense, parts.metrics, parts.certificate
 
 
 def built(config: Config, group: str, name: str, changes: dict[str, Any]) -> Any:
     if group == "metrics":
-        node = {**config["metrics"][name], **changes}
-        return parts.metrics({"metrics": {name: node}})[name]
-    return parts.part({group: {**config[group], **changes}}, group)
+        node = {**config["metrics"]["measured"][name], **changes}
+        return Parts({"metrics": {"measured": {name: node}}}, {}).metrics[name]
+    return getattr(Parts({**config, group: {**config[group], **changes}}, {}), group)

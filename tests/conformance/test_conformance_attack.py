@@ -13,8 +13,8 @@ from torch import Tensor
 from world import COUNT, PARTS, network, predicted, shown_to, slope_error, smooth_network, untouched
 
 from runner.attacks import engine
+from runner.core.attack_types import Attack, Best, budgets, in_ball, preserves_label
 from runner.core.norms import perturbation_norms
-from runner.core.types import Attack, Best, budgets, in_ball, preserves_label
 
 EXACT = {"rtol": 0.0, "atol": 0.0}
 
@@ -25,12 +25,12 @@ def test_it_is_an_attack(attack: Plugin) -> None:
     assert set(budgets(built)) <= set(GRIDS)
 
 
-def test_images_stay_inside_the_ball_and_the_box(attack: Plugin) -> None:
-    for norm, made in runs(attack):
+def test_images_stay_inside_the_ball_and_the_box(any_attack: Plugin) -> None:
+    for norm, made in runs(any_attack):
         for epsilon, best in zip(made.epsilons, made.steps, strict=True):
             assert best.images.dtype == made.problem.images.dtype
             assert 0.0 <= best.images.min() <= best.images.max() <= 1.0
-            if in_ball(attack.build()):
+            if in_ball(any_attack.build()):
                 sizes = perturbation_norms(best.images, made.problem.images, norm)
             else:
                 sizes = best.notes["transform_size"]
@@ -54,17 +54,17 @@ def test_what_was_not_found_is_the_clean_image(attack: Plugin) -> None:
             assert torch.equal(best.images[~best.found], made.problem.images[~best.found])
 
 
-def test_harm_never_falls_as_the_budget_grows(attack: Plugin) -> None:
-    for norm, made in runs(attack):
+def test_harm_never_falls_as_the_budget_grows(any_attack: Plugin) -> None:
+    for norm, made in runs(any_attack):
         harm = torch.stack([best.harm for best in made.steps])
         assert torch.isfinite(harm).all()
         assert (harm.diff(dim=0) >= 0).all(), norm
 
 
-def test_the_label_is_kept_where_that_is_promised(attack: Plugin) -> None:
-    for norm, made in runs(attack):
+def test_the_label_is_kept_where_that_is_promised(any_attack: Plugin) -> None:
+    for norm, made in runs(any_attack):
         kept = [predicted(made.problem.model, best.images) == made.problem.targets for best in made.steps]
-        assert torch.stack(kept).all() or not preserves_label(attack.build()), norm
+        assert torch.stack(kept).all() or not preserves_label(any_attack.build()), norm
 
 
 def test_equal_calls_give_equal_bits_and_leave_the_model_alone(attack: Plugin) -> None:
@@ -78,13 +78,13 @@ def test_equal_calls_give_equal_bits_and_leave_the_model_alone(attack: Plugin) -
             assert not best.harm.requires_grad
 
 
-def test_neither_batch_nor_order_nor_chunk_matters(attack: Plugin) -> None:
+def test_neither_batch_nor_order_nor_chunk_matters(any_attack: Plugin) -> None:
     """In float64, where rounding is too small to change which of two candidates is the better one."""
-    for norm in budgets(attack.build()):
-        made = run(attack, norm, torch.float64)
+    for norm in budgets(any_attack.build()):
+        made = run(any_attack, norm, torch.float64)
         last = made.steps[-1]
         for rows in PARTS:
-            best = climb(attack.build(), take(made.problem, rows), norm, made.epsilons)[-1]
+            best = climb(any_attack.build(), take(made.problem, rows), norm, made.epsilons)[-1]
             notes = {name: value[rows] for name, value in last.notes.items()}
             assert_same(best, Best(last.images[rows], last.harm[rows], last.found[rows], notes), rtol=1e-6, atol=1e-7)
 
@@ -108,11 +108,13 @@ def test_no_pass_is_larger_than_the_chunk(attack: Plugin) -> None:
         assert max(map(len, made.shown)) <= largest, norm
 
 
-def test_its_gradient_is_that_of_finite_differences(attack: Plugin) -> None:
+def test_its_gradient_is_that_of_finite_differences(any_attack: Plugin) -> None:
     """In float64, of what is raised at the first ascent steps; an attack of order 0 takes none."""
-    for norm in budgets(attack.build()):
-        found = ascents(attack, norm)
-        assert bool(found) is (attack.build().order >= 1), "gradients come from runner.attacks.engine.ascent_direction"
+    for norm in budgets(any_attack.build()):
+        found = ascents(any_attack, norm)
+        assert bool(found) is (any_attack.build().order >= 1), (
+            "gradients come from runner.attacks.engine.values_and_direction"
+        )
         assert not found or any(gradient.any() for *_, gradient in found)
         first = found[:3]
         errors = [slope_error(partial(raised, step=step), at, gradient) for raised, at, step, gradient in first]
@@ -124,19 +126,19 @@ def test_its_gradient_is_that_of_finite_differences(attack: Plugin) -> None:
 def ascents(attack: Plugin, norm: Any) -> list[tuple[Callable[..., Tensor], Tensor, int, Tensor]]:
     """(objective, images, step, gradient) of every ascent step at the smallest budget."""
     found = []
-    real = engine.ascent_direction
+    real = engine.values_and_direction
 
-    def recorded(objective: Callable[[Tensor, int], Tensor], images: Tensor, step: int) -> Tensor:
-        gradient = real(objective, images, step)
+    def recorded(objective: Callable[[Tensor, int], Tensor], images: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        values, gradient = real(objective, images, step)
         found.append((objective, images.detach().clone(), step, gradient))
-        return gradient
+        return values, gradient
 
     problem = problem_of(attack, smooth_network(), norm)
     users = [module for name, module in list(sys.modules.items()) if name.startswith("runner.attacks")]
     with pytest.MonkeyPatch.context() as patch:
         for module in users:
-            if getattr(module, "ascent_direction", None) is real:
-                patch.setattr(module, "ascent_direction", recorded)
+            if getattr(module, "values_and_direction", None) is real:
+                patch.setattr(module, "values_and_direction", recorded)
         climb(attack.build(), problem, norm, grid(attack, norm)[:2])
     return found
 

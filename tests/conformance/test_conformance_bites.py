@@ -35,7 +35,7 @@ class Broken(Plugin):
 
     def __init__(self, group: str, name: str, **changes: Any) -> None:
         super().__init__(group, name)
-        object.__setattr__(self, "changes", changes)
+        object.__setattr__(self, "wrong", changes)
 
     __hash__ = object.__hash__
 
@@ -45,7 +45,7 @@ class Broken(Plugin):
     def build(self, **changes: Any) -> Any:
         good = super().build(**changes)
         methods = ("search", "loss")
-        given = {k: (lambda *a, f=v: f(good, *a)) if k in methods else v for k, v in self.changes.items()}
+        given = {k: (lambda *a, f=v: f(good, *a)) if k in methods else v for k, v in self.wrong.items()}
         return Wrapped(good, given)
 
 

@@ -9,12 +9,14 @@ from found import Plugin
 from torch import Tensor, nn
 from world import COUNT, PARTS, Passes, explainer, keys_of, predicted, untouched, with_references
 
-from runner.certificates.notes import Annotated
+from runner.attacks.gradient import GradientAttack
+from runner.attacks.objectives import TopK
 from runner.core import rng
+from runner.core.attack_types import Problem
 from runner.core.norms import project, sample_ball, sample_corner
-from runner.core.types import Certificate, Subject
-from runner.jobs import parts
+from runner.core.types import Annotated, Certificate, Subject
 from runner.models.twin import softplus_twin
+from runner.runs.parts import Parts
 
 DRAWS = 20
 EXACT = {"rtol": 0.0, "atol": 0.0}
@@ -27,7 +29,7 @@ def model_of(plugin: Plugin) -> nn.Module:
     small = {name: value for name, value in {"width": 3, "widths": [6]}.items() if name in node}
     with torch.random.fork_rng():
         torch.manual_seed(13)
-        model: nn.Module = parts.part({"model": {**node, **small}}, "model")
+        model: nn.Module = Parts({"model": {**node, **small}}, {}).new_model()
     return model.eval()
 
 
@@ -35,7 +37,7 @@ def model_of(plugin: Plugin) -> nn.Module:
 def subject_of(plugin: Plugin) -> Subject:
     """What the YAML's command is about, with as many samples as it states: fewer would make most bounds say nothing."""
     config, model = plugin.config, model_of(plugin)
-    attribution = with_references(parts.part(config, "attribution"), torch.float32)
+    attribution = with_references(Parts(config, {}).attribution, torch.float32)
     shape = tuple(config["dataset"]["shape"])
     images = torch.rand(COUNT, *shape, generator=torch.Generator().manual_seed(0))
     explain = explainer(attribution, config["metrics"]["reduction"])
@@ -44,13 +46,13 @@ def subject_of(plugin: Plugin) -> Subject:
 
 def certificate_of(plugin: Plugin, **changes: Any) -> Certificate:
     node = {**plugin.config["certificate"], **changes}
-    built: Certificate = parts.part({"certificate": node}, "certificate")
+    built: Certificate = Parts({"certificate": node}, {}).certificate
     return built
 
 
 def epsilons_of(plugin: Plugin) -> tuple[float, ...]:
     """No budget, the smallest and the largest of the YAML's command."""
-    epsilons = parts.epsilon_grid(plugin.config).epsilons()
+    epsilons = Parts(plugin.config, {}).grid.epsilons()
     return (*epsilons[:2], epsilons[-1])
 
 
@@ -60,7 +62,7 @@ def bounds_of(plugin: Plugin) -> Tensor:
 
 
 def metric_of(plugin: Plugin) -> Any:
-    return parts.metrics(plugin.config)[certificate_of(plugin).bounds]
+    return Parts(plugin.config, {}).metrics[certificate_of(plugin).bounds]
 
 
 def take(subject: Subject, rows: Tensor) -> Subject:
@@ -123,14 +125,19 @@ def test_no_pass_is_larger_than_the_chunk(certificate: Plugin) -> None:
 
 
 def test_no_perturbation_inside_the_budget_beats_it(certificate: Plugin) -> None:
-    """Random ones on the surface and inside; an estimate, which may be beaten, is right where the budget is tiny."""
+    """Random ones on the surface and inside, and what a gradient attack finds at the smallest budget.
+
+    An estimate, which may be beaten, is right where the budget is tiny.
+    """
     if certificate_of(certificate).confidence is None:
         assert_right_to_first_order(certificate)
         return
     clean = reported(certificate, subject_of(certificate).images, 0)
     for place, epsilon in enumerate(epsilons_of(certificate)):
-        for stream, draw in enumerate((sample_ball, sample_corner), start=1):
-            maps = reported(certificate, moved(certificate, draw, epsilon), stream)
+        found = [moved(certificate, draw, epsilon) for draw in (sample_ball, sample_corner)]
+        found += [attacked(certificate, epsilon)] if place == 1 else []
+        for stream, images in enumerate(found, start=1):
+            maps = reported(certificate, images, stream)
             values, bound = metric_of(certificate)(clean, maps), bounds_of(certificate)[:, place]
             kept = values >= bound if metric_of(certificate).direction == "higher" else values <= bound
             assert kept.all(), (epsilon, values, bound)
@@ -141,6 +148,25 @@ def moved(plugin: Plugin, draw: Any, epsilon: float, seed: int = 0) -> Tensor:
     images, norm = subject_of(plugin).images, plugin.config["epsilon"]["norm"]
     noise = draw(rng.fold(subject_of(plugin).keys, seed), tuple(images.shape[1:]), epsilon, norm)
     return project(images.double() + noise, images.double(), epsilon, norm).to(images.dtype)
+
+
+def attacked(plugin: Plugin, epsilon: float) -> Tensor:
+    """The images that projected gradient ascent finds through the softplus twin."""
+    subject = subject_of(plugin)
+    problem = Problem(
+        model=subject.model,
+        twin=lambda beta: softplus_twin(subject.model, beta).eval(),
+        explain=subject.explain,
+        harm=lambda reference, maps: (maps - reference).abs().sum(dim=(1, 2)),
+        images=subject.images,
+        targets=subject.targets,
+        partners=subject.images.flip(0),
+        keys=subject.keys,
+    )
+    attack = GradientAttack(TopK(10), "objective", steps=2)
+    found = attack.search(problem, epsilon, plugin.config["epsilon"]["norm"], attack.start(problem))
+    assert found.found.any()
+    return found.images
 
 
 def reported(plugin: Plugin, images: Tensor, stream: int) -> Tensor:

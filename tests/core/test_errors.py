@@ -4,7 +4,7 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.core.errors import ConfigError, one_line, require
+from runner.core.errors import ConfigError, one_line, require, require_at_least, require_positive
 
 
 def test_choice_lists_what_is_allowed_and_suggests():
@@ -21,6 +21,22 @@ def test_require():
     require(True, "key", 1, "anything")
     with pytest.raises(ConfigError, match=r"^attack\.steps=-1: must be at least 0$"):
         require(False, "attack.steps", -1, "at least 0")
+
+
+def test_numbers_below_what_is_allowed():
+    for value in (1, 2, 1.5, None):
+        require_at_least("attack.steps", value, 1)
+    with pytest.raises(ConfigError, match=r"^attack\.steps=0: must be at least 1$"):
+        require_at_least("attack.steps", 0, 1)
+    for value in (1e-9, None):
+        require_positive("attack.beta", value)
+    with pytest.raises(ConfigError, match=r"^attack\.beta=0: must be above 0, or null$"):
+        require_positive("attack.beta", 0, "above 0, or null")
+    for value in (-1.0, float("nan")):
+        with pytest.raises(ConfigError):
+            require_positive("attack.beta", value)
+        with pytest.raises(ConfigError):
+            require_at_least("attack.beta", value, 0)
 
 
 def caught(action, kind):

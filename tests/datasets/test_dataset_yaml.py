@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from composing import option
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
@@ -20,7 +21,7 @@ NAMES = {
 
 
 def resolve(path: Path) -> dict[str, Any]:
-    config = OmegaConf.create({"dataset": OmegaConf.load(path)})
+    config = OmegaConf.create({"dataset": option("dataset", path.stem)})
     if path.stem == "image_folder":
         OmegaConf.update(config, "dataset", {"name": "mine", "classes": 3})
     return OmegaConf.to_container(config, resolve=True)["dataset"]

@@ -82,7 +82,6 @@ def test_the_adversary_sees_evaluation_mode_and_training_mode_returns():
     [
         ({"epsilon": -0.1}, "defense.epsilon"),
         ({"steps": 0}, "defense.steps"),
-        ({"norm": "l1"}, "defense.norm"),
         ({"clean_weight": 1.0}, "defense.clean_weight"),
     ],
 )

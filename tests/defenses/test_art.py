@@ -6,7 +6,6 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from differences import slopes
 from torch import nn
 
 from runner.attacks.engine import ProjectedGradient
@@ -123,23 +122,6 @@ def test_a_tiny_share_is_one_coordinate():
 def test_the_attribution_loss_rises_with_the_steps():
     values = [defense(steps=steps, step_size=0.25).penalty(mlp(), BATCH).item() for steps in (1, 4, 16)]
     assert values[0] < values[1] < values[2] * (1 + 1e-6)
-
-
-@pytest.mark.parametrize("center", [True, False])
-def test_its_gradient_in_the_parameters_agrees_with_finite_differences(center):
-    model, made = mlp(), defense(weight=2.0, center=center)
-    exact, numeric = slopes(model, lambda: made.loss(model, BATCH)[0])
-    torch.testing.assert_close(exact, numeric, rtol=1e-5, atol=1e-7)
-    only, _ = slopes(model, lambda: made.penalty(model, BATCH))
-    assert only.abs().max() > 1e-3
-
-
-def test_the_loss_does_not_depend_on_the_batch():
-    model, made = mlp(), defense()
-    alone = [
-        made.loss(model, Batch(IMAGES[i : i + 1], LABELS[i : i + 1], BATCH.keys[i : i + 1], 0.0))[0] for i in range(4)
-    ]
-    torch.testing.assert_close(made.loss(model, BATCH)[0], torch.stack(alone).mean())
 
 
 def test_the_twin_is_in_evaluation_mode_and_the_model_in_its_own():

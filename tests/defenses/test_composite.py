@@ -7,17 +7,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from composing import composed
+from running import parts_of
 from torch import nn
 
 from runner.core import rng
+from runner.core.config import resolved
 from runner.core.errors import ConfigError
-from runner.core.types import Batch, Replaying, Stateful
+from runner.core.types import Batch, kept_state, steps_per_batch
 from runner.defenses.adversarial_training import AdversarialTraining
 from runner.defenses.composite import Composite
 from runner.defenses.natural import Natural
 from runner.defenses.spectral_norm import SpectralNorm
 from runner.defenses.ssr import SmoothSurface
-from runner.jobs import parts, resolved
 
 IMAGES = torch.rand(4, 1, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 BATCH = Batch(IMAGES, torch.tensor([0, 1, 2, 3]), rng.example_keys(0, range(4)), 0.5)
@@ -101,9 +102,9 @@ def test_it_replays_as_often_as_its_base():
     class Thrice(Natural):
         replays: int = 3
 
-    assert [Composite(base, {}).replays for base in (Natural(), Thrice())] == [1, 3]
-    assert isinstance(composite(), Replaying)
-    assert isinstance(composite(), Stateful)
+    assert [steps_per_batch(Composite(base, {})) for base in (Natural(), Thrice())] == [1, 3]
+    defense = composite()
+    assert kept_state(defense) is defense.state
 
 
 @pytest.mark.parametrize(
@@ -125,6 +126,6 @@ def test_bad_options_are_refused_by_name(base, terms, key):
 
 def test_the_yaml_builds_it_and_terms_can_be_changed_from_the_command_line():
     config = resolved(composed("defense=composite", "defense.terms.ssr.weight=2", "~defense.terms.spectral_norm"))
-    built = parts.part(config, "defense")
+    built = parts_of(config).defense
     assert {name: term["weight"] for name, term in built.terms.items()} == {"ssr": 2}
     assert isinstance(built.base, AdversarialTraining)

@@ -7,7 +7,7 @@ from torch import nn
 
 from runner.core import rng
 from runner.core.errors import ConfigError
-from runner.core.types import Batch, Replaying, Stateful
+from runner.core.types import Batch
 from runner.defenses.free_at import FreeAdversarialTraining
 from runner.defenses.natural import Natural
 
@@ -167,20 +167,12 @@ def test_training_on_it_lowers_the_adversarial_loss():
     assert losses[-1] < 0.9 * losses[1]
 
 
-def test_it_is_stateful_and_replaying_with_the_papers_8_replays():
-    defense = FreeAdversarialTraining("8/255", "linf")
-    assert isinstance(defense, Stateful)
-    assert isinstance(defense, Replaying)
-    assert defense.replays == 8
-
-
 @pytest.mark.parametrize(
     ("options", "key"),
     [
         ({"epsilon": -0.1}, "defense.epsilon"),
         ({"replays": 0}, "defense.replays"),
         ({"step_size": 0.0}, "defense.step_size"),
-        ({"norm": "l1"}, "defense.norm"),
     ],
 )
 def test_bad_options_are_refused_by_name(options, key):

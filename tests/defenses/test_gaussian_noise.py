@@ -35,11 +35,6 @@ def test_the_noise_has_the_standard_deviation_sigma_and_is_not_clamped():
     assert abs(noise.mean().item()) < 4 * 0.5 / (25 * count) ** 0.5
 
 
-def test_the_noise_of_an_example_does_not_depend_on_its_batch():
-    alone = GaussianNoise().noisy(Batch(IMAGES[3:4], BATCH.labels[3:4], BATCH.keys[3:4], 0.0))
-    torch.testing.assert_close(GaussianNoise().noisy(BATCH)[3:4], alone, rtol=0, atol=0)
-
-
 def test_sigma_0_is_natural_training():
     torch.testing.assert_close(GaussianNoise(0.0).loss(linear(), BATCH)[0], Natural().loss(linear(), BATCH)[0])
 

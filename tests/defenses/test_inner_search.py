@@ -83,7 +83,6 @@ def test_the_mix_of_both_cross_entropies(weight, logged):
         ({"epsilon": "inf"}, "defense.epsilon"),
         ({"steps": 0}, "defense.steps"),
         ({"step_size": 0.0}, "defense.step_size"),
-        ({"norm": "l1"}, "defense.norm"),
     ],
 )
 def test_bad_options_are_refused_by_name(options, key):

@@ -1,16 +1,20 @@
 """Defenses that are a YAML only: natural or adversarial training of another model, or with other training settings."""
 
+from functools import cache
+
 import pytest
 import torch
 from composing import composed
+from running import parts_of
 
+from runner.core.config import resolved
 from runner.core.errors import ConfigError
 from runner.defenses.adversarial_training import AdversarialTraining
 from runner.defenses.natural import Natural
-from runner.jobs import parts, resolved
 from runner.models.feature_smoothing import FeatureSmoothing
 
 
+@cache
 def config(defense, *overrides):
     return resolved(composed(f"defense={defense}", *overrides))
 
@@ -28,7 +32,7 @@ def test_a_preset_changes_the_defense_and_these_keys_alone(defense, group, chang
     plain, preset = config("none"), config(defense)
     assert {key for key in preset if preset[key] != plain[key]} == {group, "defense"}
     assert {key for key in preset[group] if preset[group][key] != plain[group].get(key)} <= changed
-    assert type(parts.part(preset, "defense")) is kind
+    assert type(parts_of(preset).defense) is kind
     assert preset["defense"]["name"].startswith(f"{defense}-")
 
 
@@ -53,7 +57,7 @@ def test_softplus_tends_to_relu_as_beta_grows():
     outputs = []
     for overrides in (["softplus", "model.beta=10"], ["softplus", "model.beta=1e4"], ["none"]):
         torch.manual_seed(0)
-        outputs.append(parts.part(config(*overrides), "model").eval()(images).detach())
+        outputs.append(parts_of(config(*overrides)).new_model().eval()(images).detach())
     gaps = [float((output - outputs[2]).abs().max()) for output in outputs[:2]]
     assert gaps[0] > 1e-2
     assert gaps[1] < 1e-3
@@ -61,10 +65,10 @@ def test_softplus_tends_to_relu_as_beta_grows():
 
 def test_feature_smoothing_puts_one_block_into_either_network():
     for overrides in ([], ["model=resnet20", "dataset=cifar10"]):
-        model = parts.part(config("feature_smoothing", *overrides), "model")
+        model = parts_of(config("feature_smoothing", *overrides)).new_model()
         assert sum(isinstance(module, FeatureSmoothing) for module in model.modules()) == 1
 
 
 def test_a_model_without_the_option_refuses_feature_smoothing():
     with pytest.raises(ConfigError, match=r"model\.feature_smoothing: no such key"):
-        parts.part(config("feature_smoothing", "model=mlp"), "model")
+        parts_of(config("feature_smoothing", "model=mlp")).new_model()

@@ -9,9 +9,8 @@ from torch import nn
 
 from runner.core import rng
 from runner.core.errors import ConfigError
-from runner.core.types import Batch, Stateful
-from runner.defenses.regulariser import Regulariser
-from runner.defenses.spectral_norm import SpectralNorm, as_matrix, as_operator, one_iteration
+from runner.core.types import Batch
+from runner.defenses.spectral_norm import SpectralNorm, as_matrix, one_iteration
 
 IMAGES = torch.rand(4, 2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 LAYERS = ("0", "2", "5")
@@ -39,21 +38,21 @@ def dense(layer, shape):
     return columns.detach().flatten(1).T
 
 
-def settled(model, defense, steps=500):
+ONE = batch(1)
+
+
+def settled(model, defense, steps=200):
     for _ in range(steps):
-        penalty = defense.penalty(model, batch())
+        penalty = defense.penalty(model, ONE)
     return penalty
 
 
-def test_after_many_steps_it_is_half_the_sum_of_squared_singular_values_of_all_layers():
+def test_after_many_steps_it_is_half_the_sum_of_squared_singular_values_and_its_gradient_sigma_u_v_transposed():
     model = network()
+    penalty = settled(model, SpectralNorm())
     expected = sum(svd(model, name)[1][0].square() / 2 for name in LAYERS)
-    torch.testing.assert_close(settled(model, SpectralNorm()).detach(), expected)
-
-
-def test_its_gradient_is_sigma_u_v_transposed():
-    model = network()
-    settled(model, SpectralNorm()).backward()
+    torch.testing.assert_close(penalty.detach(), expected)
+    penalty.backward()
     for name in LAYERS:
         left, values, right = svd(model, name)
         expected = values[0] * torch.outer(left[:, 0], right[0])
@@ -68,7 +67,7 @@ def test_as_an_operator_a_convolution_has_the_norm_of_its_dense_matrix():
     norms = [torch.linalg.matrix_norm(dense(model[int(name)], shape), 2) for name, shape in shapes.items()]
     assert norms[0] > 1.5 * svd(model, "0")[1][0]
     expected = sum(norm.square() / 2 for norm in [*norms, svd(model, "5")[1][0]])
-    found = settled(model, SpectralNorm(conv="operator"), 200).detach()
+    found = settled(model, SpectralNorm(conv="operator"), 100).detach()
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=0)
 
 
@@ -80,27 +79,6 @@ def test_one_step_is_one_iteration_of_the_reshaped_kernel():
     expected = F.normalize(matrix.T @ left, dim=0)
     torch.testing.assert_close(right, expected)
     torch.testing.assert_close(sigma, left @ matrix @ expected)
-
-
-@pytest.mark.parametrize("make", [as_matrix, as_operator])
-def test_its_gradient_agrees_with_finite_differences_once_settled(make):
-    layer, step = network()[0], 1e-6
-    right = torch.ones(18 if make is as_matrix else (1, 2, 6, 5), dtype=torch.float64)
-
-    def norm(vector, rounds):
-        for _ in range(rounds):
-            sigma, vector = one_iteration(make(layer), vector)
-        return sigma, vector
-
-    sigma, right = norm(right, 1000)
-    sigma.backward()
-    values = []
-    for sign in (1, -1):
-        with torch.no_grad():
-            layer.weight[1, 0, 2, 1] += sign * step
-            values.append(norm(right, 100)[0].item())
-            layer.weight[1, 0, 2, 1] -= sign * step
-    assert layer.weight.grad[1, 0, 2, 1].item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-5)
 
 
 @pytest.mark.parametrize("conv", ["kernel", "operator"])
@@ -139,21 +117,16 @@ def test_the_loss_is_cross_entropy_and_the_weighted_penalty():
 def test_training_on_the_penalty_lowers_it(conv):
     model, defense = network(), SpectralNorm(weight=3.0, conv=conv)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    before = settled(model, SpectralNorm(conv=conv), 100).item()
+    before = settled(model, SpectralNorm(conv=conv), 30).item()
     for _ in range(30):
         loss, _ = defense.loss(model, batch())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert settled(model, SpectralNorm(conv=conv), 100).item() < 0.5 * before
+    assert settled(model, SpectralNorm(conv=conv), 30).item() < 0.5 * before
 
 
-def test_it_keeps_to_its_contracts():
-    assert isinstance(SpectralNorm(), Regulariser)
-    assert isinstance(SpectralNorm(), Stateful)
-
-
-@pytest.mark.parametrize("options", [{"weight": -0.1}, {"conv": "dense"}])
+@pytest.mark.parametrize("options", [{"weight": -0.1}])
 def test_bad_options_are_refused_by_name(options):
     with pytest.raises(ConfigError, match=f"defense.{next(iter(options))}"):
         SpectralNorm(**options)

@@ -113,7 +113,7 @@ def test_training_on_it_lowers_the_divergence():
     model, parts = mlp(), defense(epsilon=0.5, beta=100.0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     before = parts.loss(model, BATCH)[1]["penalty"].item()
-    for _ in range(30):
+    for _ in range(12):
         optimizer.zero_grad()
         parts.loss(model, BATCH)[0].backward()
         optimizer.step()
@@ -128,7 +128,6 @@ def test_training_on_it_lowers_the_divergence():
         ({"steps": 0}, "defense.steps"),
         ({"step_size": 0.0}, "defense.step_size"),
         ({"start_noise": -1.0}, "defense.start_noise"),
-        ({"norm": "l1"}, "defense.norm"),
     ],
 )
 def test_bad_options_are_refused_by_name(options, key):

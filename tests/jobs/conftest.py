@@ -5,14 +5,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from running import attack_run, do
 
-from runner.core.identity import Config
-from runner.jobs import run_job
-from runner.jobs.cells import attack_cell
+from runner.core.config import Config
+
+
+@pytest.fixture(autouse=True)
+def _quick(no_pictures: None) -> None:
+    """Most of these tests make several attacks."""
 
 
 def rows_of(config: Config) -> pd.DataFrame:
-    return pd.read_parquet(attack_cell(config).folder / "rows.parquet")
+    return pd.read_parquet(attack_run(config).folder / "rows.parquet")
 
 
 @pytest.fixture
@@ -22,7 +26,7 @@ def attacked(compose: Callable[..., Config]) -> Callable[..., tuple[Config, pd.D
     def run(*overrides: str, outputs: Path | None = None) -> tuple[Config, pd.DataFrame]:
         config = compose(*overrides)
         config["outputs"] = str(outputs or config["outputs"])
-        run_job(config)
+        do(config)
         return config, rows_of(config)
 
     return run

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from running import attack_run, do, parts_of
 
+from runner.attacking.chunk import Chunk
+from runner.core.attack_types import budgets, in_ball, preserves_label
 from runner.core.errors import ConfigError
-from runner.core.store import Folder, read_tensors
-from runner.core.types import budgets, in_ball, preserves_label
-from runner.jobs import checks, parts, run_job
-from runner.jobs.cells import attack_cell
-from runner.jobs.chunk import Chunk
+from runner.runs.run import Run
+from runner.store.files import read_tensors
+from runner.store.folder import Folder
 
 PIXELS = ("attack=sparse", "epsilon=l0_pixels", "epsilon.values=[1,4,16]", "attack.swaps=5")
 MOVES = ("attack=spatial", "epsilon=spatial", "epsilon.step=0.5", "attack.samples=3", "attack.shift=1.0")
@@ -59,7 +60,7 @@ def test_every_attack_holds_its_promises(attacked, overrides) -> None:
     if measure != "objective":
         sign = 1 if measure == "cosine_distance" else -1
         assert (sign * rows.attack_harm).to_numpy() == pytest.approx(rows[measure].to_numpy(), abs=1e-6)
-    result = Folder(attack_cell(config).folder).finished()
+    result = Folder(attack_run(config).folder).finished()
     assert result is not None
     assert result["kept_by"] == measure
     assert (result["twin"]["beta"] is None) == (name == "label_pgd")
@@ -76,7 +77,7 @@ def test_every_attack_holds_its_promises(attacked, overrides) -> None:
     ],
 )
 def test_attacks_say_what_they_keep_to(compose, name, what) -> None:
-    attack = parts.part(compose(f"attack={name}"), "attack")
+    attack = parts_of(compose(f"attack={name}")).attack
     assert (budgets(attack), in_ball(attack), preserves_label(attack)) == what
 
 
@@ -108,7 +109,7 @@ def test_the_ratio_is_the_metric_of_that_name(attacked) -> None:
 def test_pixels_are_counted(attacked) -> None:
     config, rows = attacked(*PIXELS, "attack.save_images=true")
     assert set(rows.norm) == {"l0"}
-    stored = read_tensors(attack_cell(config).folder / "images.safetensors")
+    stored = read_tensors(attack_run(config).folder / "images.safetensors")
     assert stored is not None
     changed = (stored[0]["perturbed"] != stored[0]["clean"]).any(dim=2).sum(dim=(2, 3))
     assert changed.flatten().tolist() == rows.perturbation_norm.tolist()
@@ -134,7 +135,7 @@ def test_eot_averages_more_draws(attacked) -> None:
     smooth = ("attribution=smoothgrad", "attribution.samples=2", "attribution.sigma=0.5")
     one, first = attacked(*smooth)
     many, second = attacked(*smooth, "attack.eot=3")
-    assert attack_cell(one).identity != attack_cell(many).identity
+    assert attack_run(one).identity != attack_run(many).identity
     assert (np.diff(curves(second, "attack_harm"), axis=1) >= 0).all()
     assert not np.array_equal(first.attack_harm, second.attack_harm)
 
@@ -160,7 +161,7 @@ def test_a_stopped_attack_goes_on_with_its_notes(compose, attacked, tmp_path, mo
 
     monkeypatch.setattr(Chunk, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run_job(compose(*overrides))
+        do(compose(*overrides))
     monkeypatch.setattr(Chunk, "step", step)
     _, resumed = attacked(*overrides)
     pd.testing.assert_frame_equal(resumed, undisturbed, check_exact=True)
@@ -183,11 +184,11 @@ def test_a_stopped_attack_goes_on_with_its_notes(compose, attacked, tmp_path, mo
 )
 def test_what_does_not_fit_is_refused_in_one_line(compose, overrides, message) -> None:
     with pytest.raises(ConfigError, match=message) as refused:
-        checks.check(compose(*overrides))
+        Run.of(compose(*overrides))
     assert "\n" not in str(refused.value)
 
 
 def test_the_largest_budget_may_be_the_whole_image(compose) -> None:
     config = compose("attack=sparse", "epsilon=l0_pixels", "epsilon.values=[64]")
-    checks.check(config)
+    Run.of(config)
     assert math.prod(config["dataset"]["shape"][1:]) == 64

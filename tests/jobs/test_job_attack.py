@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from running import attack_run, do, parts_of, train_run
 
-from runner.core.store import Folder, read_tensors
-from runner.jobs import parts, run_job, train
-from runner.jobs.cells import attack_cell, train_cell
-from runner.jobs.loop import DivergedError, Loop
+from runner.attacking.setup import load_model
+from runner.store.files import read_tensors
+from runner.store.folder import Folder
+from runner.training.trainer import DivergedError, Trainer
 
 METRICS = ["topk_intersection", "spearman", "kendall", "cosine_distance", "mass_center_shift"]
 PERFECT = {"topk_intersection": 1, "spearman": 1, "kendall": 1, "cosine_distance": 0, "mass_center_shift": 0}
@@ -28,7 +29,7 @@ def equal_rows(first: pd.DataFrame, second: pd.DataFrame, **tolerance: Any) -> N
 
 def test_the_columns_are_the_contract(attacked) -> None:
     config, rows = attacked()
-    cell = attack_cell(config)
+    cell = attack_run(config)
     assert list(rows.columns) == [
         *("example_id", "epsilon", "norm", "label", "clean_prediction", "adversarial_prediction", "clean_correct"),
         *("label_preserved", "perturbation_norm", *METRICS, "attack_harm"),
@@ -43,33 +44,34 @@ def test_the_columns_are_the_contract(attacked) -> None:
             assert kind == np.float64, name
     assert rows.clean_correct.dtype == rows.label_preserved.dtype == bool
     assert list(rows.epsilon) == [epsilon for epsilon in (0.0, 0.2, 0.4, 0.6) for _ in range(6)]
-    ids = parts.dataset(config).test.ids[:6].tolist()
+    ids = parts_of(config).dataset.test.ids[:6].tolist()
     assert list(rows.example_id) == ids * 4
     constants = {"dataset": "digits", "model": "mlp", "defense": "none", "attribution": "saliency", "attack": "topk"}
-    constants |= {"norm": "l2", "seed": 0, "run_id": cell.identity, "train_id": train_cell(config).identity}
+    constants |= {"norm": "l2", "seed": 0, "run_id": cell.identity, "train_id": train_run(config).identity}
     for name, value in constants.items():
         assert set(rows[name]) == {value}, name
-    assert set(rows.group_id) == {attack_cell({**config, "seed": 5}).columns["group_id"]}
+    assert set(rows.group_id) == {attack_run({**config, "seed": 5}).columns["group_id"]}
 
 
 def test_labels_and_predictions_are_those_of_data_and_model(attacked) -> None:
     config, rows = attacked("attack.save_images=true")
-    images, labels, _ = parts.dataset(config).test.batch(torch.arange(6), "cpu")
-    model = train.load_model(config, torch.device("cpu"))
+    images, labels, _ = parts_of(config).dataset.test.batch(torch.arange(6), "cpu")
+    model = load_model(train_run(config))
     for epsilon, part in rows.groupby("epsilon"):
         assert list(part.label) == labels.tolist(), epsilon
         assert list(part.clean_prediction) == model(images).argmax(1).tolist()
         assert list(part.clean_correct) == list(part.label == part.clean_prediction)
         assert list(part.label_preserved) == list(part.adversarial_prediction == part.clean_prediction)
-    stored = read_tensors(attack_cell(config).folder / "images.safetensors")
+    stored = read_tensors(attack_run(config).folder / "images.safetensors")
     assert stored is not None
     predictions = model(stored[0]["perturbed"].flatten(0, 1)).argmax(1)
     assert list(rows.adversarial_prediction) == predictions.tolist()
 
 
+@pytest.mark.pictures
 def test_what_a_finished_attack_leaves(attacked) -> None:
     config, rows = attacked()
-    folder = attack_cell(config).folder
+    folder = attack_run(config).folder
     assert {path.name for path in folder.iterdir()} == {
         *("rows.parquet", "config.yaml", "result.json", "gallery.png", "gallery.safetensors", "run.log"),
     }
@@ -77,7 +79,7 @@ def test_what_a_finished_attack_leaves(attacked) -> None:
     assert result is not None
     assert result["epsilons"] == [0.0, 0.2, 0.4, 0.6]
     assert (result["examples"], result["kept_by"], result["stochastic"]) == (6, "topk_intersection", False)
-    model = Folder(train_cell(config).folder).finished()
+    model = Folder(train_run(config).folder).finished()
     assert model is not None
     assert result["test_accuracy"] == model["test_accuracy"]
     still = {f"{epsilon:g}": float((part.perturbation_norm == 0).mean()) for epsilon, part in rows.groupby("epsilon")}
@@ -125,7 +127,7 @@ def test_stochastic_attributions_have_a_noise_floor(attacked) -> None:
     assert (clean.cosine_distance > 0).all()
     assert (np.diff(curves(rows, "attack_harm"), axis=1) >= 0).all()
     assert rows[rows.epsilon == 0.6].attack_harm.mean() > clean.attack_harm.mean()
-    assert (Folder(attack_cell(config).folder).finished() or {})["stochastic"] is True
+    assert (Folder(attack_run(config).folder).finished() or {})["stochastic"] is True
 
 
 def test_common_noise_takes_the_floor_away(attacked) -> None:
@@ -141,7 +143,7 @@ def test_common_noise_takes_the_floor_away(attacked) -> None:
 )
 def test_stored_images_lie_in_ball_and_box(attacked, epsilon) -> None:
     config, rows = attacked("attack.save_images=true", "attack.restarts=2", *epsilon)
-    stored = read_tensors(attack_cell(config).folder / "images.safetensors")
+    stored = read_tensors(attack_run(config).folder / "images.safetensors")
     assert stored is not None
     perturbed, clean = stored[0]["perturbed"].double(), stored[0]["clean"].double()
     epsilons = stored[0]["epsilons"].tolist()
@@ -149,7 +151,7 @@ def test_stored_images_lie_in_ball_and_box(attacked, epsilon) -> None:
     assert epsilons == sorted(set(rows.epsilon))
     assert (perturbed.min(), perturbed.max()) >= (0, 0)
     assert perturbed.max() <= 1
-    images, _, ids = parts.dataset(config).test.batch(torch.arange(6), "cpu")
+    images, _, ids = parts_of(config).dataset.test.batch(torch.arange(6), "cpu")
     assert torch.equal(images.double(), clean)
     assert stored[0]["example_id"].tolist() == ids.tolist() == rows.example_id[:6].tolist()
     deltas = (perturbed - clean).flatten(2)
@@ -163,10 +165,10 @@ def test_images_asked_for_later_come_with_the_same_rows(attacked, compose) -> No
     config, rows = attacked()
     _, again = attacked("attack.save_images=true")
     equal_rows(rows, again)
-    file = attack_cell(config).folder / "images.safetensors"
+    file = attack_run(config).folder / "images.safetensors"
     before = file.stat().st_mtime_ns
-    run_job(compose())
-    run_job(compose("attack.save_images=true"))
+    do(compose())
+    do(compose("attack.save_images=true"))
     assert file.stat().st_mtime_ns == before
 
 
@@ -199,14 +201,14 @@ def test_random_baselines(attacked, attack: str) -> None:
     assert (rows.perturbation_norm <= rows.epsilon * (1 + 1e-9)).all()
     assert (np.diff(curves(rows, "attack_harm"), axis=1) >= 0).all()
     assert rows[rows.epsilon == 0.6].topk_intersection.mean() < 1
-    result = Folder(attack_cell(config).folder).finished()
+    result = Folder(attack_run(config).folder).finished()
     assert result is not None
     assert result["twin"] == {"beta": None, "map_cosine": None}
 
 
 def test_a_weak_budget_leaves_examples_unharmed_and_counts_them(attacked) -> None:
     config, rows = attacked("attack=random_sign", "epsilon.stop=0.002", "epsilon.step=0.001")
-    result = Folder(attack_cell(config).folder).finished()
+    result = Folder(attack_run(config).folder).finished()
     assert result is not None
     assert len(rows) == 18
     assert result["unharmed"] == {"0.001": 1.0, "0.002": 1.0}
@@ -219,12 +221,12 @@ def test_no_budget(attacked) -> None:
     last = rows[rows.epsilon == float("inf")]
     assert last.label_preserved.all()
     assert 0 < last.perturbation_norm.max() <= 8
-    assert json.loads((attack_cell(config).folder / "result.json").read_text())["epsilons"] == [0.0, None]
+    assert json.loads((attack_run(config).folder / "result.json").read_text())["epsilons"] == [0.0, None]
 
 
 def test_a_softplus_model_is_attacked_itself(attacked) -> None:
     config, rows = attacked("model.activation=softplus", "attack.beta=null")
-    result = Folder(attack_cell(config).folder).finished()
+    result = Folder(attack_run(config).folder).finished()
     assert result is not None
     assert result["twin"] == {"beta": None, "map_cosine": None}
     assert rows[rows.epsilon == 0.6].topk_intersection.mean() < 0.9
@@ -232,41 +234,41 @@ def test_a_softplus_model_is_attacked_itself(attacked) -> None:
 
 def test_attributions_of_one_model_share_it(attacked) -> None:
     first, _ = attacked()
-    file = train_cell(first).folder / "model.safetensors"
+    file = train_run(first).folder / "model.safetensors"
     before = file.stat().st_mtime_ns
     second, _ = attacked("attribution=input_x_gradient")
-    assert train_cell(second).folder == train_cell(first).folder
+    assert train_run(second).folder == train_run(first).folder
     assert file.stat().st_mtime_ns == before
-    assert attack_cell(second).folder != attack_cell(first).folder
+    assert attack_run(second).folder != attack_run(first).folder
 
 
 def test_a_failed_training_fails_the_attack_with_the_same_reason(compose) -> None:
     config = compose("training.optimizer=sgd", "training.learning_rate=1e30")
     with pytest.raises(DivergedError):
-        run_job(config)
-    for cell in (attack_cell(config), train_cell(config)):
-        result = Folder(cell.folder).result()
+        do(config)
+    for run in (attack_run(config), train_run(config)):
+        result = Folder(run.folder).result()
         assert result is not None
-        assert (result["status"], result["job"]) == ("failed", cell.job)
+        assert (result["status"], result["job"]) == ("failed", run.job.name)
         assert result["error"].startswith("DivergedError: loss is nan")
 
 
 def test_two_processes_started_together_train_once(compose, monkeypatch, tmp_path) -> None:
-    real = Loop.epoch
+    real = Trainer.epoch
 
     def epoch(self: Any, number: int) -> dict[str, float]:
         with open(tmp_path / "epochs", "a") as file:
             file.write(f"{number}\n")
         return real(self, number)
 
-    monkeypatch.setattr(Loop, "epoch", epoch)
+    monkeypatch.setattr(Trainer, "epoch", epoch)
     configs = [compose("training.epochs=20"), compose("training.epochs=20", "attribution=input_x_gradient")]
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=run_job, args=(config,)) for config in configs]
+    processes = [context.Process(target=do, args=(config,)) for config in configs]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
-    assert all(Folder(attack_cell(config).folder).finished() for config in configs)
+    assert all(Folder(attack_run(config).folder).finished() for config in configs)
     assert (tmp_path / "epochs").read_text().split() == [str(number) for number in range(20)]

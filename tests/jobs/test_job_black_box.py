@@ -3,10 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from running import attack_run, do
 
-from runner.jobs import run_job
-from runner.jobs.cells import attack_cell
-from runner.jobs.chunk import Chunk
+from runner.attacking.chunk import Chunk
 
 FEW = {
     "query_nes": ("attack=query_nes", "attack.queries=14", "attack.pairs=3"),
@@ -65,7 +64,7 @@ def test_stopped_between_two_steps_it_goes_on(attacked, compose, monkeypatch, tm
     with monkeypatch.context() as patch:
         patch.setattr(Chunk, "step", stopping)
         with pytest.raises(KeyboardInterrupt):
-            run_job(config)
-    run_job(config)
-    rows = pd.read_parquet(attack_cell(config).folder / "rows.parquet")
+            do(config)
+    do(config)
+    rows = pd.read_parquet(attack_run(config).folder / "rows.parquet")
     pd.testing.assert_frame_equal(rows, undisturbed, check_exact=True)

@@ -4,35 +4,34 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from running import attack_run, do, evaluate_run, train_run
 
 from runner.core.errors import ConfigError
-from runner.core.store import Folder
-from runner.jobs import run_job
-from runner.jobs.cells import attack_cell, evaluate_cell, train_cell
-from runner.jobs.loop import Loop
-from runner.jobs.report import _folders
+from runner.jobs.report import _of_patterns
+from runner.store.folder import Folder
+from runner.training.trainer import Trainer
 
 EVALUATE = ("job=evaluate", "seeds=[0,1]", "metrics=[topk_intersection,spearman]")
 
 
 def fail_for(monkeypatch: pytest.MonkeyPatch, *seeds: int) -> None:
-    real = Loop.epoch
+    real = Trainer.epoch
 
     def epoch(self: Any, number: int) -> dict[str, float]:
         if self.config["seed"] in seeds:
             raise RuntimeError(f"seed {self.config['seed']} is unlucky")
         return real(self, number)
 
-    monkeypatch.setattr(Loop, "epoch", epoch)
+    monkeypatch.setattr(Trainer, "epoch", epoch)
 
 
 def test_several_seeds(compose) -> None:
     config = compose(*EVALUATE)
-    result = run_job(config)
-    folder = evaluate_cell(config).folder
+    result = do(config)
+    folder = evaluate_run(config).folder
     files = {"summary.parquet", "areas.parquet", "critical.parquet", "index.html", "config.yaml", "result.json"}
     assert files <= {path.name for path in folder.iterdir()}
-    runs = [attack_cell({**config, "seed": seed}).folder for seed in (0, 1)]
+    runs = [attack_run({**config, "seed": seed}).folder for seed in (0, 1)]
     assert result["runs"] == [f"attacks/{run.name}" for run in runs]
     assert result["failed_seeds"] == {}
     assert result["failure_rate"] == 0
@@ -51,14 +50,15 @@ def test_several_seeds(compose) -> None:
     assert critical.level.to_dict() == {"topk_intersection": 0.5, "spearman": 0.0}
     top = rows.pivot(index=["seed", "example_id"], columns="epsilon", values="topk_intersection")
     assert critical.never["topk_intersection"] == pytest.approx((top > 0.5).all(axis=1).groupby("seed").mean().mean())
-    assert result["group_id"] == evaluate_cell(config).columns["group_id"] == rows.group_id.iloc[0]
+    assert result["group_id"] == evaluate_run(config).columns["group_id"] == rows.group_id.iloc[0]
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_a_second_call_does_nothing(compose) -> None:
     config = compose(*EVALUATE)
-    run_job(config)
+    do(config)
     files = {path: path.stat().st_mtime_ns for path in Path(config["outputs"]).rglob("*") if path.is_file()}
-    run_job(config)
+    do(config)
     assert {path: path.stat().st_mtime_ns for path in files} == files
 
 
@@ -66,15 +66,15 @@ def test_a_failed_seed_is_counted_and_tried_again(compose, monkeypatch) -> None:
     config = compose(*EVALUATE)
     with monkeypatch.context() as patch:
         fail_for(patch, 1)
-        result = run_job(config)
+        result = do(config)
     assert result["failed_seeds"] == {"1": "RuntimeError: seed 1 is unlucky"}
     assert result["failure_rate"] == pytest.approx(1 / len(config["seeds"]))
-    assert result["runs"] == [f"attacks/{attack_cell(config).folder.name}"]
-    assert result["test_accuracy"] == (Folder(train_cell(config).folder).finished() or {})["test_accuracy"]
+    assert result["runs"] == [f"attacks/{attack_run(config).folder.name}"]
+    assert result["test_accuracy"] == (Folder(train_run(config).folder).finished() or {})["test_accuracy"]
     assert result["test_accuracy_low"] is None
-    page = (evaluate_cell(config).folder / "index.html").read_text()
+    page = (evaluate_run(config).folder / "index.html").read_text()
     assert "seed 1 is unlucky" in page
-    again = run_job(config)
+    again = do(config)
     assert again["failed_seeds"] == {}
     assert len(again["runs"]) == 2
 
@@ -83,8 +83,8 @@ def test_all_seeds_failing_is_a_failure(compose, monkeypatch) -> None:
     config = compose(*EVALUATE)
     fail_for(monkeypatch, 0, 1)
     with pytest.raises(RuntimeError, match="seed 1 is unlucky"):
-        run_job(config)
-    result = Folder(evaluate_cell(config).folder).result()
+        do(config)
+    result = Folder(evaluate_run(config).folder).result()
     assert result is not None
     assert (result["status"], result["error"]) == ("failed", "RuntimeError: seed 1 is unlucky")
 
@@ -92,16 +92,16 @@ def test_all_seeds_failing_is_a_failure(compose, monkeypatch) -> None:
 def report(config: dict[str, Any], **settings: Any) -> dict[str, Any]:
     given = {"sweep": None, "runs": None, "name": None} | settings
     job = {"name": "report", "_target_": "runner.jobs.report.run"}
-    return run_job({**config, "job": job, "report": given})
+    return do({**config, "job": job, "report": given})
 
 
 def test_report_on_runs(compose) -> None:
     config = compose("metrics=[topk_intersection,spearman]")
     outputs = Path(config["outputs"])
-    run_job(config)
-    name = attack_cell(config).folder.name
+    do(config)
+    name = attack_run(config).folder.name
     for runs in (["*saliency*"], f"attacks/{name}", [name], [str(outputs / "attacks" / "*-topk-*")]):
-        assert _folders(outputs, {"sweep": None, "runs": runs}) == [outputs / "attacks" / name]
+        assert _of_patterns(outputs, runs) == [outputs / "attacks" / name]
     assert report(config, runs=name) == {"status": "ok", "page": str(outputs / "reports" / "runs" / "index.html")}
     assert name[:10] in (outputs / "reports" / "runs" / "index.html").read_text()
     page = report(config, runs=[name], name="../../mine")["page"]
@@ -111,8 +111,8 @@ def test_report_on_runs(compose) -> None:
 def test_report_on_a_sweep(compose) -> None:
     config = compose("metrics=[topk_intersection,spearman]", "sweep=mine")
     outputs = Path(config["outputs"])
-    run_job(config)
-    cells = [{"job": "attack", "folder": f"attacks/{attack_cell(config).folder.name}", "overrides": []}]
+    do(config)
+    cells = [{"job": "attack", "folder": f"attacks/{attack_run(config).folder.name}", "overrides": []}]
     cells += [{"job": "attack", "folder": "attacks/not-yet-there", "overrides": []}]
     file = outputs / "sweeps" / "mine" / "cells.json"
     file.parent.mkdir(parents=True)

@@ -10,12 +10,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from running import attack_run, do
 
-from runner.core import store
-from runner.core.store import Folder, read_tensors
-from runner.jobs import attack, run_job
-from runner.jobs.cells import attack_cell
-from runner.jobs.chunk import Chunk
+from runner.attacking.chunk import Chunk
+from runner.jobs import attack
+from runner.store import files
+from runner.store.files import read_tensors
+from runner.store.folder import Folder
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -28,7 +29,7 @@ STEPS = 8
 
 
 def rows_of(config: Any) -> pd.DataFrame:
-    return pd.read_parquet(attack_cell(config).folder / "rows.parquet")
+    return pd.read_parquet(attack_run(config).folder / "rows.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def undisturbed(compose, elsewhere):
 
     def run(*overrides: str) -> pd.DataFrame:
         config = {**compose(*overrides), "outputs": str(elsewhere)}
-        run_job(config)
+        do(config)
         return rows_of(config)
 
     return run
@@ -73,8 +74,8 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, config: Any, steps: int, **how:
     with monkeypatch.context() as patch:
         stop_after(patch, steps, **how)
         with pytest.raises(KeyboardInterrupt):
-            run_job(config)
-    assert Folder(attack_cell(config).folder).result() is None
+            do(config)
+    assert Folder(attack_run(config).folder).result() is None
 
 
 @pytest.mark.parametrize(
@@ -86,22 +87,22 @@ def test_stopped_between_any_two_steps(compose, undisturbed, monkeypatch, overri
     config = compose(*overrides)
     interrupted(monkeypatch, config, steps)
     taken = stop_after(monkeypatch, 1000)
-    run_job(config)
+    do(config)
     assert len(taken) == STEPS - steps
     pd.testing.assert_frame_equal(rows_of(config), undisturbed(*overrides), check_exact=True)
-    assert not (attack_cell(config).folder / "scratch").exists()
+    assert not (attack_run(config).folder / "scratch").exists()
 
 
 def test_stopped_before_a_step_was_saved(compose, undisturbed, monkeypatch) -> None:
     config = compose(*STOCHASTIC)
     interrupted(monkeypatch, config, 3, saved=False)
     taken = stop_after(monkeypatch, 1000)
-    run_job(config)
+    do(config)
     assert len(taken) == STEPS - 2
     pd.testing.assert_frame_equal(rows_of(config), undisturbed(*STOCHASTIC), check_exact=True)
 
 
-@pytest.mark.parametrize("place", ["write_gallery", "_finish"])
+@pytest.mark.parametrize("place", ["_write", "write_gallery", "content_of"])
 def test_stopped_after_the_last_step(compose, undisturbed, monkeypatch, place: str) -> None:
     config = compose(*STOCHASTIC)
 
@@ -111,10 +112,10 @@ def test_stopped_after_the_last_step(compose, undisturbed, monkeypatch, place: s
     with monkeypatch.context() as patch:
         patch.setattr(attack, place, stop)
         with pytest.raises(KeyboardInterrupt):
-            run_job(config)
-    assert Folder(attack_cell(config).folder).result() is None
+            do(config)
+    assert Folder(attack_run(config).folder).result() is None
     taken = stop_after(monkeypatch, 1000)
-    run_job(config)
+    do(config)
     assert taken == []
     pd.testing.assert_frame_equal(rows_of(config), undisturbed(*STOCHASTIC), check_exact=True)
 
@@ -122,10 +123,10 @@ def test_stopped_after_the_last_step(compose, undisturbed, monkeypatch, place: s
 def test_a_torn_state_is_done_again(compose, undisturbed, monkeypatch) -> None:
     config = compose()
     interrupted(monkeypatch, config, 6)
-    file = attack_cell(config).folder / "scratch" / "chunk-00000.safetensors"
+    file = attack_run(config).folder / "scratch" / "chunk-00000.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
     taken = stop_after(monkeypatch, 1000)
-    run_job(config)
+    do(config)
     assert len(taken) == STEPS - 2
     pd.testing.assert_frame_equal(rows_of(config), undisturbed(), check_exact=True)
 
@@ -133,12 +134,12 @@ def test_a_torn_state_is_done_again(compose, undisturbed, monkeypatch) -> None:
 def test_a_foreign_state_is_not_taken(compose, undisturbed, monkeypatch) -> None:
     config = compose()
     interrupted(monkeypatch, config, 6)
-    file = attack_cell(config).folder / "scratch" / "chunk-00000.safetensors"
+    file = attack_run(config).folder / "scratch" / "chunk-00000.safetensors"
     read = read_tensors(file)
     assert read is not None
     tensors = {**read[0], "best.harm": read[0]["best.harm"] + 9, "0.spearman": read[0]["0.spearman"] - 0.5}
-    store.write_tensors(file, tensors, {**read[1], "run_id": "0" * 12})
-    run_job(config)
+    files.write_tensors(file, tensors, {**read[1], "run_id": "0" * 12})
+    do(config)
     pd.testing.assert_frame_equal(rows_of(config), undisturbed(), check_exact=True)
 
 
@@ -146,29 +147,30 @@ def test_the_chunks_of_the_beginning_are_kept(compose, undisturbed, monkeypatch,
     interrupted(monkeypatch, compose("attack.chunk=4"), 5)
     config = compose("attack.chunk=1")
     taken = stop_after(monkeypatch, 1000)
-    run_job(config)
+    do(config)
     assert len(taken) == STEPS - 5
-    assert "attack.chunk=1: this run was begun with 4, which is kept" in caplog.text
+    assert "attack.chunk=1: this run was started with 4, which is kept" in caplog.text
     pd.testing.assert_frame_equal(rows_of(config), undisturbed("attack.chunk=4"), check_exact=True)
 
 
 def test_images_asked_for_when_resuming(compose, undisturbed, monkeypatch) -> None:
     interrupted(monkeypatch, compose(), 6)
     config = compose("attack.save_images=true")
-    run_job(config)
-    stored = read_tensors(attack_cell(config).folder / "images.safetensors")
+    do(config)
+    stored = read_tensors(attack_run(config).folder / "images.safetensors")
     assert stored is not None
     assert stored[0]["perturbed"].shape == (4, 6, 1, 8, 8)
     pd.testing.assert_frame_equal(rows_of(config), undisturbed(), check_exact=True)
 
 
-def test_killed_and_called_again(compose, tmp_path) -> None:
+def test_killed_and_called_again(compose, run_py, tmp_path) -> None:
     overrides = [
-        *("training.epochs=1", "examples=8", "attribution=smoothgrad", "attribution.samples=4", "attack.steps=30"),
-        *("epsilon.stop=0.5", "epsilon.step=0.1"),
+        *("training.epochs=1", "examples=8", "attribution=smoothgrad", "attribution.samples=4", "attack.steps=20"),
+        *("epsilon.stop=0.3", "epsilon.step=0.1"),
     ]
     outputs = tmp_path / "killed"
-    command = [sys.executable, str(ROOT / "run.py"), *SMALL, "model.widths=[16]", *overrides, f"outputs={outputs}"]
+    line = (*SMALL, "model.widths=[16]", *overrides, f"outputs={outputs}")
+    command = [sys.executable, str(ROOT / "run.py"), *line]
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60
         while not (begun := list(outputs.glob("attacks/*/scratch/chunk-00001.safetensors"))):
@@ -177,10 +179,10 @@ def test_killed_and_called_again(compose, tmp_path) -> None:
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
     config = {**compose(*overrides), "outputs": str(outputs)}
-    assert attack_cell(config).folder == begun[0].parents[1]
-    assert Folder(attack_cell(config).folder).result() is None
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    assert attack_run(config).folder == begun[0].parents[1]
+    assert Folder(attack_run(config).folder).result() is None
+    code, _, said = run_py(*line)
+    assert code == 0, said
     other = {**config, "outputs": str(tmp_path / "undisturbed")}
-    run_job(other)
+    do(other)
     pd.testing.assert_frame_equal(rows_of(config), rows_of(other), check_exact=True)

@@ -12,15 +12,14 @@ import pandas as pd
 import pytest
 import torch
 from composing import ROOT
+from running import as_job, attack_run, do, train_run
 from safetensors.torch import load_file
 
-from runner.core import stopping
-from runner.core.identity import Config
-from runner.core.store import Folder
-from runner.jobs import run_job
-from runner.jobs.cells import attack_cell, train_cell
-from runner.jobs.chunk import Chunk
-from runner.jobs.loop import Loop
+from runner.attacking.chunk import Chunk
+from runner.core import signals
+from runner.core.config import Config
+from runner.store.folder import Folder
+from runner.training.trainer import Trainer
 
 STEPS = 8
 """Of the attack: two chunks (4 + 2 examples) at four budgets."""
@@ -46,8 +45,8 @@ def stopped(config: Config, owner: type, method: str, calls: int) -> int:
     """Run until the signal. Returns the calls that were made."""
     with pytest.MonkeyPatch.context() as patch:
         taken = signal_in(patch, owner, method, calls)
-        with stopping.listening(), pytest.raises(stopping.StopRequested):
-            run_job(config)
+        with signals.listening(), pytest.raises(signals.StopRequested):
+            do(config)
     return len(taken)
 
 
@@ -55,34 +54,34 @@ def rest(config: Config, owner: type, method: str) -> int:
     """Run to the end. Returns the calls that were left."""
     with pytest.MonkeyPatch.context() as patch:
         taken = signal_in(patch, owner, method, -1)
-        assert run_job(config)["status"] == "ok"
+        assert do(config)["status"] == "ok"
     return len(taken)
 
 
 def rows_of(config: Config) -> pd.DataFrame:
-    return pd.read_parquet(attack_cell(config).folder / "rows.parquet")
+    return pd.read_parquet(attack_run(config).folder / "rows.parquet")
 
 
 def elsewhere(config: Config, tmp_path: Path) -> Config:
     other = {**config, "outputs": str(tmp_path / "undisturbed")}
-    run_job(other)
+    do(other)
     return other
 
 
 @pytest.mark.parametrize("step", [1, 4, STEPS])
 def test_an_attack_finishes_its_step(compose, tmp_path, step: int) -> None:
     config = compose("attribution=smoothgrad", "attribution.samples=4")
-    run_job({**config, "job": {"name": "train", "_target_": "runner.jobs.train.run"}})
+    do(as_job(config, "train"))
     assert stopped(config, Chunk, "step", step) == step
-    assert Folder(attack_cell(config).folder).result() is None
+    assert Folder(attack_run(config).folder).result() is None
     assert rest(config, Chunk, "step") == STEPS - step
     pd.testing.assert_frame_equal(rows_of(config), rows_of(elsewhere(config, tmp_path)), check_exact=True)
 
 
 def test_an_attack_whose_training_is_stopped(compose, tmp_path) -> None:
     config = compose()
-    assert stopped(config, Loop, "_step", 3) == 3
-    assert Folder(train_cell(config).folder).result() is None
+    assert stopped(config, Trainer, "_step", 3) == 3
+    assert Folder(train_run(config).folder).result() is None
     assert rest(config, Chunk, "step") == STEPS
     pd.testing.assert_frame_equal(rows_of(config), rows_of(elsewhere(config, tmp_path)), check_exact=True)
 
@@ -97,22 +96,24 @@ TRAININGS = {
 }
 
 
-@pytest.mark.parametrize("batch", [1, BATCHES, BATCHES + 3])
-@pytest.mark.parametrize("kind", TRAININGS)
+@pytest.mark.parametrize(
+    ("kind", "batch"),
+    [*((kind, BATCHES + 3) for kind in TRAININGS), ("adam", 1), ("free_at", BATCHES)],
+)
 def test_a_training_finishes_its_batch(compose, tmp_path, monkeypatch, kind: str, batch: int) -> None:
     config = compose("job=train", "training.batch_size=32", *TRAININGS[kind])
-    real = Loop._steps
+    real = Trainer._steps
 
-    def noisy(self: Loop, batch: Any) -> dict[str, torch.Tensor]:
+    def noisy(self: Trainer, batch: Any) -> dict[str, torch.Tensor]:
         """A step whose scalars, and so the history, tell where torch's own random numbers stand (dropout draws them)."""
         return {**real(self, batch), "noise": torch.rand(())}
 
-    monkeypatch.setattr(Loop, "_steps", noisy)
-    assert stopped(config, Loop, "_batch", batch) == batch
-    assert Folder(train_cell(config).folder).result() is None
-    assert rest(config, Loop, "_batch") == 2 * BATCHES - batch
+    monkeypatch.setattr(Trainer, "_steps", noisy)
+    assert stopped(config, Trainer, "_batch", batch) == batch
+    assert Folder(train_run(config).folder).result() is None
+    assert rest(config, Trainer, "_batch") == 2 * BATCHES - batch
     other = elsewhere(config, tmp_path)
-    one, two = (train_cell(each).folder for each in (config, other))
+    one, two = (train_run(each).folder for each in (config, other))
     weights, same = load_file(one / "model.safetensors"), load_file(two / "model.safetensors")
     assert weights.keys() == same.keys()
     assert all(torch.equal(weights[name], same[name]) for name in weights)
@@ -123,7 +124,7 @@ def test_a_training_finishes_its_batch(compose, tmp_path, monkeypatch, kind: str
 SLOW = (
     *("job=attack", "dataset=digits", "model=mlp", "tracking=none", "threads=1", "model.widths=[16]"),
     *("dataset.train_size=200", "dataset.test_size=60", "training.epochs=1", "metrics=[topk_intersection]"),
-    *("attribution=smoothgrad", "attribution.samples=4", "attack.steps=30", "attack.chunk=2", "epsilon.step=0.1"),
+    *("attribution=smoothgrad", "attribution.samples=4", "attack.steps=20", "attack.chunk=2", "epsilon.step=0.1"),
 )
 
 
@@ -142,7 +143,7 @@ def wait_for(process: subprocess.Popen[str], outputs: Path, pattern: str) -> Non
 
 
 def test_run_py_says_how_to_go_on(compose, tmp_path) -> None:
-    line = (*SLOW, "examples=8", "epsilon.stop=0.5", f"outputs={tmp_path}")
+    line = (*SLOW, "examples=6", "epsilon.stop=0.4", f"outputs={tmp_path}")
     with begin(*line) as process:
         wait_for(process, tmp_path, "attacks/*/scratch/chunk-00001.safetensors")
         process.send_signal(signal.SIGTERM)
@@ -151,8 +152,8 @@ def test_run_py_says_how_to_go_on(compose, tmp_path) -> None:
         told = process.stderr.read().splitlines()
     assert told[-1] == "stopped by SIGTERM, its state is saved: the same command resumes where it stopped"
     config = {**compose(*line[:-1]), "outputs": str(tmp_path)}
-    assert Folder(attack_cell(config).folder).result() is None
-    assert 1 <= rest(config, Chunk, "step") < 24 - 6
+    assert Folder(attack_run(config).folder).result() is None
+    assert 1 <= rest(config, Chunk, "step") < 15 - 5
     pd.testing.assert_frame_equal(rows_of(config), rows_of(elsewhere(config, tmp_path)), check_exact=True)
 
 
@@ -174,5 +175,5 @@ def test_a_local_sweep_stops_with_its_workers_and_goes_on(compose, tmp_path) -> 
             "outputs": str(tmp_path / "stopped")
         }
         pd.testing.assert_frame_equal(rows_of(config), rows_of(elsewhere(config, tmp_path)), check_exact=True)
-        for cell in (train_cell(config), attack_cell(config)):
-            assert (cell.folder / "run.log").read_text().count(f"{cell.job} is done") == 1
+        for run in (train_run(config), attack_run(config)):
+            assert (run.folder / "run.log").read_text().count(f"{run.job.name} is done") == 1

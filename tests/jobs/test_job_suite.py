@@ -4,10 +4,9 @@ import logging
 
 import pandas as pd
 import pytest
+from running import attack_run, do
 
-from runner.core.store import Folder
-from runner.jobs import run_job
-from runner.jobs.cells import attack_cell
+from runner.store.folder import Folder
 
 SUITE = ("attack=suite", "attack.restarts=1", "attack.members.query.queries=5", "attack.members.random.draws=5")
 MEMBERS = {
@@ -20,7 +19,7 @@ MEMBERS = {
 def test_rows_have_every_member_and_result_names_them(attacked, caplog):
     with caplog.at_level(logging.WARNING):
         config, rows = attacked(*SUITE)
-    result = Folder(attack_cell(config).folder).finished()
+    result = Folder(attack_run(config).folder).finished()
     assert result["suite"]["members"] == MEMBERS
     harms = rows[[f"attack_harm_{name}" for name in MEMBERS]]
     assert (rows["attack_harm"] >= harms.max(axis=1) - 1e-12).all()
@@ -44,9 +43,9 @@ def test_rows_have_every_member_and_result_names_them(attacked, caplog):
 
 def test_evaluate_lists_the_seeds_of_each_flag_and_the_page_shows_them(compose):
     config = compose(*SUITE, "job=evaluate", "seeds=[0,1]")
-    result = run_job(config)
+    result = do(config)
     assert result["flags"]["few_examples"] == [0, 1]
-    (page,) = (attack_cell(config).folder.parents[1] / "evaluations").glob("*/index.html")
+    (page,) = (attack_run(config).folder.parents[1] / "evaluations").glob("*/index.html")
     text = page.read_text()
     assert "Not every verdict of the attack suite is to be trusted" in text
     assert "few examples: too few examples are left" in text

@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 import torch
 from composing import ROOT, composed
+from running import attack_run, do, plan_of, setup_of, train_run
 
+from runner.attacking.chunk import Chunk
+from runner.core.config import resolved
 from runner.core.errors import ConfigError, StoreError
-from runner.core.identity import digest, run_identity, source_of
-from runner.core.store import Folder, read_tensors, write_tensors
-from runner.jobs import checks, resolved, run_job
-from runner.jobs.cells import attack_cell, train_cell
-from runner.jobs.chunk import Chunk
-from runner.jobs.inputs import inputs
-from runner.jobs.plan import Plan
-from runner.jobs.setup import Setup
+from runner.core.hashing import digest
+from runner.runs.identity import attack_identity, source_of
+from runner.runs.run import Run
+from runner.store.files import read_tensors, write_tensors
+from runner.store.folder import Folder
 
 FEW = "attack.source.attack.steps=3"
 ATTRIBUTIONS = ("attack=transfer_attribution", FEW)
@@ -34,13 +34,13 @@ HEADERS = [
 
 
 def result_of(config: Any) -> dict[str, Any]:
-    result = Folder(attack_cell(config).folder).finished()
+    result = Folder(attack_run(config).folder).finished()
     assert result is not None
     return result
 
 
 def images_of(config: Any) -> dict[str, torch.Tensor]:
-    found = read_tensors(attack_cell(config).folder / "images.safetensors")
+    found = read_tensors(attack_run(config).folder / "images.safetensors")
     assert found is not None
     return found[0]
 
@@ -58,20 +58,20 @@ def test_every_command_of_a_header_composes_and_passes_the_checks(name: str, lin
         words = [word.split(",")[0] for word in words if word != "-m"]
     config = resolved(composed(*words, f"outputs={tmp_path}", "tracking=none", "device=cpu"))
     assert config["attack"]["name"].startswith(name)
-    checks.check(config)
+    Run.of(config)
 
 
 def test_on_the_attribution_it_came_from_it_is_the_white_box_attack(attacked) -> None:
     """Rows of the transfer from saliency to saliency are those of the attack on saliency."""
     config, rows = attacked(*ATTRIBUTIONS)
     white, white_rows = attacked()
-    assert attack_cell(source(config)).folder == attack_cell(white).folder
+    assert attack_run(source(config)).folder == attack_run(white).folder
     for name in [*METRICS, "perturbation_norm", "adversarial_prediction"]:
         assert np.allclose(rows[name], white_rows[name], rtol=0, atol=1e-6), name
     assert np.array_equal(rows.perturbation_norm, white_rows.perturbation_norm)
     told = result_of(config)["source"]
     assert told["itself"] is True
-    assert told["run"] == told["white_box"] == attack_cell(white).identity
+    assert told["run"] == told["white_box"] == attack_run(white).identity
     assert told["map_cosine"] == pytest.approx(1.0)
     assert told["same_prediction"] == 1.0
 
@@ -91,7 +91,7 @@ def test_images_of_one_attribution_are_scored_on_another(attacked, compose) -> N
     assert (np.diff(harm, axis=1) >= 0).all()
     told = result_of(config)["source"]
     white = compose("attribution=input_x_gradient")
-    assert told["white_box"] == attack_cell(white).identity
+    assert told["white_box"] == attack_run(white).identity
     assert (told["itself"], told["attribution"], told["attack"], told["seed"]) == (False, "saliency", "topk", 0)
     last = rows[rows.epsilon == 0.6]
     assert told["found"] == pytest.approx((last.perturbation_norm > 0).mean())
@@ -101,7 +101,7 @@ def test_images_of_one_attribution_are_scored_on_another(attacked, compose) -> N
 
 
 def _cosine(config: Any) -> float:
-    setups = [Setup.of(config), Setup.of(source(config))]
+    setups = [setup_of(config), setup_of(source(config))]
     images, _, ids = setups[0].test.batch(torch.arange(6), "cpu")
     maps = []
     for setup in setups:
@@ -113,15 +113,15 @@ def _cosine(config: Any) -> float:
 def test_images_of_a_surrogate_are_scored_on_the_target(attacked) -> None:
     config, rows = attacked(*MODELS, "+defense@attack.source.defense=input_gradient", "attack.source.seed=3")
     surrogate = source(config)
-    assert train_cell(surrogate).folder != train_cell(config).folder
-    assert Folder(train_cell(surrogate).folder).finished()
+    assert train_run(surrogate).folder != train_run(config).folder
+    assert Folder(train_run(surrogate).folder).finished()
     assert rows.label_preserved.all()
-    assert set(rows.train_id) == {train_cell(config).identity}
+    assert set(rows.train_id) == {train_run(config).identity}
     told = result_of(config)["source"]
     assert (told["seed"], told["defense"], told["itself"]) == (3, surrogate["defense"]["name"], False)
     assert told["map_cosine"] == pytest.approx(_cosine(config), abs=1e-6)
     assert 0 < told["map_cosine"] < 0.999
-    setups = Setup.of(config), Setup.of(surrogate)
+    setups = setup_of(config), setup_of(surrogate)
     images = images_of(surrogate)["clean"]
     same = [setup.model(images).argmax(1) for setup in setups]
     assert told["same_prediction"] == pytest.approx(same[0].eq(same[1]).double().mean().item())
@@ -156,28 +156,27 @@ def test_labels_tell_the_source(compose) -> None:
 
 def test_the_identity_holds_that_of_the_source(compose) -> None:
     def of(*overrides: str) -> str:
-        return attack_cell(compose(*ATTRIBUTIONS, *overrides)).identity
+        return attack_run(compose(*ATTRIBUTIONS, *overrides)).identity
 
     config = compose(*ATTRIBUTIONS)
-    assert run_identity(config)["attack"]["source"] == attack_cell(source(config)).identity
+    assert attack_identity(config)["attack"]["source"] == attack_run(source(config)).identity
     assert of("attack.source.attack.chunk=2", "attack.source.attack.save_images=true", "attack.chunk=3") == of()
     assert of("attack.source.attack.steps=4") != of()
     assert of("attribution@attack.source.attribution=input_x_gradient") != of()
-    groups = [attack_cell({**compose(*MODELS), "seed": seed}).columns["group_id"] for seed in (0, 1)]
+    groups = [attack_run({**compose(*MODELS), "seed": seed}).columns["group_id"] for seed in (0, 1)]
     assert groups[0] == groups[1]
     certified = {**config, "certificate": {"name": "x", "_target_": "x"}}
-    assert digest(run_identity(source(certified))) == digest(run_identity(source(config)))
+    assert digest(attack_identity(source(certified))) == digest(attack_identity(source(config)))
 
 
 def test_the_source_comes_before_what_needs_it(compose) -> None:
     config = compose(*MODELS, "attribution=input_x_gradient", "+attribution@attack.source.attribution=saliency")
-    needed = inputs("attack", config)
-    assert [entry["job"]["name"] for entry in needed] == ["train", "attack"]
-    plan = Plan.of([(config, ())])
-    order = [task.cell.folder for task in plan.tasks.values()]
+    assert [needed.job.name for needed in attack_run(config).inputs] == ["train", "attack"]
+    plan = plan_of(config)
+    order = [task.run.folder for task in plan.tasks.values()]
     surrogate = source(config)
-    own = attack_cell(config).folder
-    expected = [train_cell(config).folder, train_cell(surrogate).folder, attack_cell(surrogate).folder, own]
+    own = attack_run(config).folder
+    expected = [train_run(config).folder, train_run(surrogate).folder, attack_run(surrogate).folder, own]
     assert order == expected
     assert set(plan.tasks[own].needs) == {expected[0], expected[2]}
     assert plan.tasks[expected[2]].needs == [expected[1]]
@@ -185,7 +184,7 @@ def test_the_source_comes_before_what_needs_it(compose) -> None:
 
 def test_a_source_that_is_there_is_used_as_it_is(attacked) -> None:
     white, _ = attacked("attack.save_images=true")
-    file = attack_cell(white).folder / "images.safetensors"
+    file = attack_run(white).folder / "images.safetensors"
     before = file.stat().st_mtime_ns
     attacked(*ATTRIBUTIONS, "attribution=input_x_gradient")
     assert file.stat().st_mtime_ns == before
@@ -195,7 +194,7 @@ def test_stopped_between_two_steps_it_goes_on(attacked, compose, monkeypatch, tm
     overrides = (*ATTRIBUTIONS, "attribution=input_x_gradient")
     _, undisturbed = attacked(*overrides, outputs=tmp_path / "undisturbed")
     config = compose(*overrides)
-    run_job(source(config))
+    do(source(config))
     taken: list[float] = []
     step = Chunk.step
 
@@ -208,9 +207,9 @@ def test_stopped_between_two_steps_it_goes_on(attacked, compose, monkeypatch, tm
     with monkeypatch.context() as patch:
         patch.setattr(Chunk, "step", stopping)
         with pytest.raises(KeyboardInterrupt):
-            run_job(config)
-    run_job(config)
-    rows = pd.read_parquet(attack_cell(config).folder / "rows.parquet")
+            do(config)
+    do(config)
+    rows = pd.read_parquet(attack_run(config).folder / "rows.parquet")
     pd.testing.assert_frame_equal(rows, undisturbed, check_exact=True)
 
 
@@ -223,13 +222,13 @@ def test_the_chunk_is_memory_only(attacked, tmp_path) -> None:
 
 def test_a_file_of_other_examples_is_refused(attacked) -> None:
     config, _ = attacked(*ATTRIBUTIONS)
-    file = attack_cell(source(config)).folder / "images.safetensors"
+    file = attack_run(source(config)).folder / "images.safetensors"
     stored = images_of(source(config))
     write_tensors(file, {**stored, "clean": stored["clean"].flip(0)})
-    (attack_cell(config).folder / "result.json").unlink()
+    (attack_run(config).folder / "result.json").unlink()
     with pytest.raises(StoreError, match="holds other examples"):
-        run_job(config)
-    assert json.loads((attack_cell(config).folder / "result.json").read_text())["status"] == "failed"
+        do(config)
+    assert json.loads((attack_run(config).folder / "result.json").read_text())["status"] == "failed"
 
 
 @pytest.mark.parametrize(
@@ -245,7 +244,7 @@ def test_a_file_of_other_examples_is_refused(attacked) -> None:
             r"attack\.source\.attribution=saliency: must be an option",
         ),
         (("attack=transfer_model", "attack.source=null"), r"attack\.source=None: must be the run that transfer_model"),
-        (("+attack@attack.source.attack=topk",), r"attack\.source=given: must be absent: topk searches"),
+        (("+attack@attack.source.attack=topk",), r"attack\.source=given: must be absent: topk finds"),
         ((*ATTRIBUTIONS, "attack.source.attack.steps=0"), r"attack\.source: attack\.steps=0: must be at least 1"),
         ((*MODELS, "job=evaluate", "seeds=[0,100]"), r"attack\.source\.seed=100: must be none of the seeds \[0, 100\]"),
         (("attack=transfer_attribution", "attack.measure=objective"), r"attack\.measure=objective"),
@@ -258,4 +257,4 @@ def test_what_does_not_fit_is_refused_by_name(overrides, message, compose) -> No
     else:
         config = compose(*overrides)
     with pytest.raises(ConfigError, match=message):
-        checks.check(config)
+        Run.of(config)

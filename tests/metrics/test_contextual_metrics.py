@@ -5,21 +5,18 @@ from pathlib import Path
 import captum.metrics
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 
 from runner.core import rng
-from runner.core.build import build
 from runner.core.errors import ConfigError
-from runner.core.types import Context, ContextualMetric
-from runner.metrics.draws import draw_keys, passes
+from runner.core.types import Context
+from runner.metrics.draws import draw_keys
 from runner.metrics.infidelity import Infidelity
 from runner.metrics.local_lipschitz import LocalLipschitz
 from runner.metrics.reduction import reduce
 from runner.metrics.relative_stability import RelativeStability, representation
 
 FOLDER = Path(__file__).parents[2] / "conf" / "metrics"
-NAMES = ("infidelity", "local_lipschitz", *(f"relative_{of}_stability" for of in ("input", "output", "representation")))
 SHAPE = (2, 4, 5)
 PIXELS = 40
 
@@ -65,11 +62,6 @@ def maps_of(context):
         context.explain(context.model, images, context.targets, context.keys)
         for images in (context.images, context.perturbed)
     )
-
-
-def take(context, part):
-    fields = {name: getattr(context, name)[part] for name in ("targets", "images", "perturbed", "keys")}
-    return Context(context.model, context.explain, **fields)
 
 
 @pytest.fixture
@@ -311,96 +303,25 @@ def test_the_hooks_are_removed_when_the_network_fails(network):
 
 
 def test_a_network_without_a_linear_layer_is_refused(linear):
-    with pytest.raises(ConfigError, match="metrics.relative_representation_stability: the model has no linear layer"):
+    with pytest.raises(
+        ConfigError, match="metrics.measured.relative_representation_stability: the model has no linear layer"
+    ):
         RelativeStability("representation")(*maps_of(linear), linear)
 
 
 # --- all of them
 
 
-def built(name, **settings):
-    config = OmegaConf.create({"metrics": {"k": 10, "reduction": "sum"}})
-    config.metrics.merge_with(OmegaConf.load(FOLDER / f"{name}.yaml"))
-    return build({**OmegaConf.to_container(config, resolve=True)["metrics"][name], **settings}, f"metrics.{name}")
-
-
-def sampled(name):
-    return {"samples": 11} if name in ("infidelity", "local_lipschitz") else {}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_values_are_finite_and_start_at_their_robust_end(name, network):
-    metric = built(name, **sampled(name))
-    assert isinstance(metric, ContextualMetric)
-    reference, other = maps_of(network)
-    values = metric(reference, other, network)
-    assert (values.shape, values.dtype) == ((6,), torch.float64)
-    assert (values > 0).all()
-    assert torch.isfinite(values).all()
-    assert not values.requires_grad
-    assert (metric.direction, metric.range) == ("lower", (0.0, float("inf")))
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_rows_do_not_depend_on_the_batch_or_its_order(name, network, dtype):
-    network = context_of(network.model.to(dtype), dtype=dtype)
-    metric = built(name, **sampled(name))
-    reference, other = maps_of(network)
-    together = metric(reference, other, network)
-    order = torch.tensor([4, 1, 5])
-    part = metric(reference[order], other[order], take(network, order))
-    torch.testing.assert_close(part, together[order], rtol=1e-4 if dtype == torch.float32 else 1e-10, atol=0)
-
-
-@pytest.mark.parametrize("name", ["infidelity", "local_lipschitz"])
-@pytest.mark.parametrize("chunk", [1, 4, 7, 40])
-def test_rows_do_not_depend_on_the_chunk(name, chunk, network):
-    maps = maps_of(network)
-    whole = built(name, samples=11, chunk=None)(*maps, network)
-    torch.testing.assert_close(built(name, samples=11, chunk=chunk)(*maps, network), whole, rtol=1e-10, atol=0)
-
-
-@pytest.mark.parametrize("name", ["infidelity", "local_lipschitz"])
-def test_no_pass_is_larger_than_the_chunk(name, linear):
-    sizes = []
-
-    def explain(model, images, targets, keys):
-        sizes.append(len(images))
-        return saliency(model, images, targets, keys)
-
-    linear.model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
-    context = Context(linear.model, explain, linear.targets, linear.images, linear.perturbed, linear.keys)
-    built(name, samples=11, chunk=8)(*maps_of(linear), context)
-    assert max(sizes) == 6
-    sizes.clear()
-    built(name, samples=11, chunk=13)(*maps_of(linear), context)
-    assert max(sizes) == 12
-
-
-def test_passes_cover_every_draw_once():
-    for examples, count, chunk in ((6, 11, None), (6, 11, 4), (6, 11, 13), (1, 5, 2), (3, 1, 100)):
-        seen = torch.zeros(examples, count)
-        for part, first, size in passes(examples, count, chunk):
-            seen[part, first : first + size] += 1
-            assert chunk is None or seen[part].shape[0] * size <= chunk
-        assert (seen == 1).all()
-
-
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: Infidelity(samples=0), r"metrics\.infidelity\.samples=0: must be a whole number of at least 1"),
-        (lambda: Infidelity(chunk=0), r"metrics\.infidelity\.chunk=0: must be a whole number"),
-        (lambda: Infidelity(sigma=0), r"metrics\.infidelity\.sigma=0: must be a number above 0"),
-        (lambda: Infidelity(output="logits"), r"metrics\.infidelity\.output=logits: .*did you mean logit"),
-        (lambda: LocalLipschitz(samples=True), r"metrics\.local_lipschitz\.samples=True: must be a whole number"),
-        (lambda: LocalLipschitz(radius="x"), r"metrics\.local_lipschitz\.radius=x: must be a number"),
-        (lambda: LocalLipschitz(norm="l1"), r"metrics\.local_lipschitz\.norm=l1: allowed are l2, linf"),
-        (lambda: RelativeStability("inputs"), r"metrics\.relative_stability\.of=inputs: .*did you mean input"),
+        (lambda: Infidelity(samples=0), r"metrics\.measured\.infidelity\.samples=0: must be at least 1"),
+        (lambda: Infidelity(chunk=0), r"metrics\.measured\.infidelity\.chunk=0: must be at least 1"),
+        (lambda: Infidelity(sigma=0), r"metrics\.measured\.infidelity\.sigma=0: must be a number above 0"),
+        (lambda: LocalLipschitz(radius="x"), r"metrics\.measured\.local_lipschitz\.radius=x: must be a number"),
         (
             lambda: RelativeStability("input", 0),
-            r"metrics\.relative_input_stability\.floor=0: must be a number above 0",
+            r"metrics\.measured\.relative_input_stability\.floor=0: must be a number above 0",
         ),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from composing import option
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 from torch import nn
@@ -19,7 +20,7 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 
 def resolve(path: Path, shape: tuple[int, ...] = (3, 32, 32), classes: int = 1000) -> dict[str, Any]:
     dataset = {"shape": list(shape), "classes": classes}
-    config = OmegaConf.create({"dataset": dataset, "model": OmegaConf.load(path)})
+    config = OmegaConf.create({"dataset": dataset, "model": option("model", path.stem)})
     return OmegaConf.to_container(config, resolve=True)["model"]
 
 

@@ -1,21 +1,44 @@
-"""Fixtures of the report's tests: an empty synthetic store, and one filled as the quickstart sweep fills it."""
+"""Fixtures of the report's tests: empty synthetic stores, and one filled as the quickstart sweep fills it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from synthetic_store import Store, fill_quickstart
+from synthetic_store import Store, analysis_of, fill_quickstart
+
+from runner.report.analysis import Analysis
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _coarse_figures() -> Iterator[None]:
+    """Coarse figures are drawn faster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runner.report.figures.drawing.DPI", 30)
+        yield
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
+    """An empty store of runs with all five metrics."""
     return Store(tmp_path / "outputs")
+
+
+@pytest.fixture
+def small_store(tmp_path: Path) -> Store:
+    """An empty store of runs with one metric."""
+    return Store(tmp_path / "outputs", metrics=("topk_intersection",))
 
 
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Four defenses, two attributions, two seeds: 16 cells. Shared: add nothing to it."""
+    """Four defenses, two attributions, two seeds: 16 runs. Shared: add nothing to it."""
     filled = Store(tmp_path_factory.mktemp("quickstart") / "outputs")
     fill_quickstart(filled)
     return filled
+
+
+@pytest.fixture(scope="session")
+def quickstart_analysis(quickstart: Store) -> Analysis:
+    return analysis_of(quickstart)

@@ -1,10 +1,10 @@
-"""A synthetic store with known numbers, in the format that the jobs write."""
+"""A synthetic store with known numbers, in the format that the jobs write, and what the report makes of it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
+
+from runner.report.analysis import Analysis
+from runner.report.load import load
+from runner.report.page import render
+from runner.report.tables.summary import summary_tables
 
 METRICS: dict[str, dict[str, Any]] = {
     "topk_intersection": {"direction": "higher", "range": [0.0, 1.0], "unit": ""},
@@ -25,7 +30,7 @@ TENTHS = [round(index / 10, 1) for index in range(11)]
 
 @dataclass(frozen=True)
 class Store:
-    """Writes cells below `root`; the metrics of a cell follow exactly from `strength`, the seed and the example."""
+    """Writes runs below `root`; the metrics of a run follow exactly from `strength`, the seed and the example."""
 
     root: Path
     folders: list[Path] = field(default_factory=list)
@@ -59,11 +64,9 @@ class Store:
         result: dict[str, Any] | None = None,
     ) -> Path:
         keys = {"dataset": dataset, "model": model, "defense": defense, "attribution": attribution, "attack": attack}
-        cell = "-".join([*keys.values(), norm, group])
-        train_id, run_id = (
-            f"t{short_hash(f'{dataset}{model}{defense}{seed}{group}')}",
-            f"r{short_hash(f'{cell}{seed}')}",
-        )
+        configuration = "-".join([*keys.values(), norm, group])
+        train_id = f"t{short_hash(f'{dataset}{model}{defense}{seed}{group}')}"
+        run_id = f"r{short_hash(f'{configuration}{seed}')}"
         folder = self.root / "attacks" / f"{'-'.join(keys.values())}-s{seed}-{run_id}"
         folder.mkdir(parents=True)
         identity = keys | {"seed": seed, "train_id": train_id, "run_id": run_id}
@@ -73,7 +76,7 @@ class Store:
             save_gallery(folder / "gallery.safetensors", rows, norm, size, seed)
         if history:
             self._history(f"{dataset}-{model}-{defense}-s{seed}-{train_id}", accuracy)
-        record = {"status": "ok", "job": "attack", "group_id": short_hash(cell), **identity, "norm": norm}
+        record = {"status": "ok", "job": "attack", "group_id": short_hash(configuration), **identity, "norm": norm}
         record |= {"epsilons": list(epsilons), "examples": examples, "test_accuracy": accuracy + 0.01 * (seed - 0.5)}
         record |= {"seconds_per_epoch": 2.0 + seed, "seconds": 12.5, "kept_by": kept_by, "stochastic": stochastic}
         record |= {"twin": {"beta": 30.0, "map_cosine": 0.97}}
@@ -84,8 +87,22 @@ class Store:
         self.folders.append(folder)
         return folder
 
+    def attack_with_bound(
+        self, shift: float, confidence: float | None = 0.95, metric: str = "topk_intersection", **keys: Any
+    ) -> Path:
+        """A run whose certificate is its metric plus `shift` (towards worse values: negative for higher is better)."""
+        claim = {"name": "levine_topk", "bounds": metric, "confidence": confidence}
+        keys = {"epsilons": [0.0, 0.5, 1.0], "gallery": False, "history": False, **keys}
+        folder = self.attack(result={"certificate": claim}, **keys)
+        self.edit(folder, lambda rows: rows.assign(certificate=rows[metric] + shift, certificate_smoothed=0.5))
+        return folder
+
+    def edit(self, folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+        """Replace the rows of a run by `change(rows)`."""
+        change(pd.read_parquet(folder / "rows.parquet")).to_parquet(folder / "rows.parquet")
+
     def failed(self, defense: str, seed: int, error: str = "loss is nan at epoch 3", **keys: Any) -> Path:
-        """A finished cell turned into a failed one: only result.json is left."""
+        """A finished run turned into a failed one: only result.json is left."""
         folder = self.attack(defense, seed, gallery=False, history=False, **keys)
         record = json.loads((folder / "result.json").read_text())
         kept = ("job", "group_id", "dataset", "model", "defense", "attribution", "attack", "seed", "norm", "run_id")
@@ -100,6 +117,17 @@ class Store:
         epochs = np.arange(1, 6)
         table = {"epoch": epochs, "loss": 2.0 / epochs, "train_accuracy": accuracy, "seconds": 2.0}
         pd.DataFrame({**table, "test_accuracy": accuracy * (1 - 0.5 / epochs)}).to_parquet(folder / "history.parquet")
+
+
+def analysis_of(store: Store, folders: Sequence[Path] | None = None) -> Analysis:
+    return Analysis(load(store.folders if folders is None else folders, store.models))
+
+
+def page_of(store: Store, failed: Sequence[dict[str, Any]] = ()) -> str:
+    """The page without figures, which take most of the time."""
+    analysis = Analysis(load(store.folders, store.models, failed))
+    tables = summary_tables(analysis) if len(analysis.data.runs) else []
+    return render(analysis, "Title", "python run.py job=report", tables)
 
 
 def short_hash(text: str) -> str:

@@ -9,8 +9,7 @@ import pytest
 from synthetic_store import Store
 
 from runner.core.errors import StoreError
-from runner.report import load
-from runner.report.naming import in_order
+from runner.report.load import load
 
 
 def test_everything_of_the_quickstart_is_read(quickstart: Store) -> None:
@@ -46,7 +45,7 @@ def test_a_failure_that_is_named_twice_counts_once(store: Store) -> None:
     assert len(load(store.folders, store.models, [result]).failures) == 1
 
 
-def test_a_failure_without_a_group_joins_the_cell_of_its_labels(store: Store) -> None:
+def test_a_failure_without_a_group_joins_the_configuration_of_its_labels(store: Store) -> None:
     store.attack("none", 0)
     labels = {
         "dataset": "mnist5k",
@@ -82,18 +81,3 @@ def test_an_ok_folder_that_cannot_be_read_is_an_error(store: Store) -> None:
     (folder / "rows.parquet").unlink()
     with pytest.raises(StoreError, match="missing, though result.json says ok"):
         load(store.folders, store.models)
-
-
-def test_cells_of_one_name_are_told_apart(store: Store) -> None:
-    store.attack("madry_l2", 0, group="a")
-    store.attack("madry_l2", 0, group="b")
-    store.attack("none", 0)
-    names = load(store.folders, store.models).names
-    assert len(set(names.values())) == 3
-    assert sorted(name.split("#")[0] for name in names.values()) == ["madry_l2 ", "madry_l2 ", "none"]
-    assert all(key.startswith(name.split("#")[1]) for key, name in names.items() if "#" in name)
-
-
-def test_natural_order_puts_the_undefended_first_and_numbers_by_size() -> None:
-    names = ["ssr", "madry_l2-0.3x20", "madry_l2-1.0x7", "none", "madry_l2-0.25x7", "madry_l2-0.3x7"]
-    assert in_order(names) == ["none", "madry_l2-0.25x7", "madry_l2-0.3x7", "madry_l2-0.3x20", "madry_l2-1.0x7", "ssr"]

@@ -15,11 +15,11 @@ import counting
 import pandas as pd
 import pytest
 from composing import ROOT, composed
+from running import attack_run, do, train_run
 
-from runner.core.identity import Config
-from runner.core.store import Folder
-from runner.jobs import attack, resolved, run_job
-from runner.jobs.cells import attack_cell, train_cell
+from runner.core.config import Config, resolved
+from runner.jobs import attack
+from runner.store.folder import Folder
 
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent
@@ -189,12 +189,12 @@ class Sweep:
         monkeypatch.setattr(attack, "draw_gallery", lambda setup, file: file)  # a second each, and no row depends on it
         for config in self.configs:
             other = {**config, "outputs": undisturbed}
-            run_job(other)
-            rows, expected = (pd.read_parquet(attack_cell(each).folder / "rows.parquet") for each in (config, other))
+            do(other)
+            rows, expected = (pd.read_parquet(attack_run(each).folder / "rows.parquet") for each in (config, other))
             pd.testing.assert_frame_equal(rows, expected, check_exact=True)
-            for cell in (attack_cell(config), train_cell(config)):
-                assert Folder(cell.folder).finished()
-                assert (cell.folder / "run.log").read_text().count(f"{cell.job} is done") == 1
+            for run in (attack_run(config), train_run(config)):
+                assert Folder(run.folder).finished()
+                assert (run.folder / "run.log").read_text().count(f"{run.job.name} is done") == 1
         assert set(steps) == set((self.folder / "expected").read_text().splitlines())
 
 

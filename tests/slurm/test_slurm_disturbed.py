@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from composing import ROOT
+from running import attack_run
 from small_cluster import CELL, Cluster, Sweep, until
-
-from runner.jobs.cells import attack_cell
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 LONG = ("attack.pause=1.5", "epsilon.stop=0.4", "epsilon.step=0.1")
@@ -50,7 +49,7 @@ def test_preempted_by_a_partition_of_higher_priority(sweep, monkeypatch) -> None
     assert [starts(made.cluster, task) for task in tasks] == [["REQUEUED", "COMPLETED"]] * 3
     monkeypatch.setenv("WANDB_MODE", "disabled")
     for config in made.configs:
-        identity = attack_cell(config).identity
+        identity = attack_run(config).identity
         runs = {path.name.split("-", 3)[-1] for path in made.folder.glob(f"tracked/wandb/offline-run-*{identity}")}
         assert runs == {f"attack-{identity}"}
         assert len(list(made.folder.glob(f"tracked/wandb/offline-run-*{identity}"))) == 2
@@ -95,7 +94,7 @@ def test_requeued_cancelled_and_tried_again(sweep, monkeypatch) -> None:
     assert starts(made.cluster, cancelled) == ["CANCELLED"]
     assert starts(made.cluster, alone) == ["COMPLETED"]
     assert f"its SLURM job {cancelled} ended as CANCELLED" in made.log
-    assert "error: 1 of 4 runs failed; to try them again: " in made.log
+    assert "error: 1 of 4 runs failed; to rerun them: " in made.log
     assert made.end(made.begin()) == 0, made.log
     assert "3 cells, 1 runs to do" in made.log
     made.check(monkeypatch)
@@ -182,7 +181,7 @@ def test_the_plain_script_for_sites_without_submitit(sweep, monkeypatch) -> None
 
     def submit(*options: str, job: str) -> str:
         sizes = ("--parsable", "--array=0-1", "--cpus-per-task=1", "--mem=1G")
-        command = ["sbatch", *sizes, *options, str(ROOT / "sweeps" / "array.sbatch"), f"job={job}", *overrides]
+        command = ["sbatch", *sizes, *options, str(ROOT / "conf" / "sweeps" / "array.sbatch"), f"job={job}", *overrides]
         told = subprocess.run(command, env=environment, cwd=made.folder, capture_output=True, text=True, check=True)
         return told.stdout.strip()
 

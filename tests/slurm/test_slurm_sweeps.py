@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from composing import ROOT
+from running import attack_run, train_run
 from small_cluster import until
 
-from runner.core.store import Folder
-from runner.jobs.cells import attack_cell, train_cell
+from runner.store.folder import Folder
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
@@ -40,16 +40,16 @@ def test_24_cells_in_packs_two_tasks_at_once_after_their_trainings(sweep, monkey
 
 def test_a_failed_training_takes_along_its_own_attacks_only(sweep, monkeypatch) -> None:
     made = sweep(2, 2, "hydra.launcher.pack=2")
-    obstacle = train_cell(made.configs[0]).folder / "model.safetensors"
+    obstacle = train_run(made.configs[0]).folder / "model.safetensors"
     obstacle.mkdir(parents=True)
     assert made.end(made.begin()) == 1
     failed, fine = made.configs[:2], made.configs[2:]
     model = obstacle.parent.name
     assert "IsADirectoryError" in str((Folder(obstacle.parent).result() or {})["error"])
     assert made.log.count(f"its input failed: {model}") == 2
-    assert "error: 3 of 6 runs failed; to try them again: " in made.log
-    assert all(Folder(attack_cell(config).folder).finished() for config in fine)
-    assert not any(Folder(attack_cell(config).folder).finished() for config in failed)
+    assert "error: 3 of 6 runs failed; to rerun them: " in made.log
+    assert all(Folder(attack_run(config).folder).finished() for config in fine)
+    assert not any(Folder(attack_run(config).folder).finished() for config in failed)
     assert made.history().state.tolist() == ["FAILED", "FAILED", "COMPLETED"]
 
     obstacle.rmdir()
@@ -59,7 +59,7 @@ def test_a_failed_training_takes_along_its_own_attacks_only(sweep, monkeypatch) 
 
 def test_detached_found_again_and_run_by_the_code_it_was_submitted_with(sweep, monkeypatch, tmp_path: Path) -> None:
     project = tmp_path / "a project"
-    for name in ("runner", "conf", "sweeps"):
+    for name in ("runner", "conf"):
         shutil.copytree(ROOT / name, project / name, symlinks=True)
     script = Path(shutil.copy(ROOT / "run.py", project / "run.py"))
     made = sweep(1, 2, "hydra.launcher.pack=2")
@@ -69,7 +69,7 @@ def test_detached_found_again_and_run_by_the_code_it_was_submitted_with(sweep, m
     assert [array["after"] for array in told["arrays"]] == [[], [told["arrays"][0]["job"]]]
     folders = [folder for array in told["arrays"] for task in array["tasks"] for folder in task["folders"]]
     assert sorted(folders) == sorted(
-        {str(cell(config).folder) for config in made.configs for cell in (train_cell, attack_cell)}
+        {str(cell(config).folder) for config in made.configs for cell in (train_run, attack_run)}
     )
     assert "hydra.launcher.detach=true" in told["command"]
 
@@ -89,11 +89,11 @@ def test_a_queued_task_refuses_other_code(sweep) -> None:
     process = made.begin()
     until(lambda: len(made.submissions()) == 1 and len(made.cluster.jobs()) == 3, "both jobs are queued")
     (copy,) = (path for path in (made.folder / "outputs" / "sweeps" / "tiny" / "code").iterdir() if path.is_dir())
-    loop = copy / "runner" / "jobs" / "loop.py"
-    loop.write_text(loop.read_text() + "# drifted\n")
+    trainer = copy / "runner" / "training" / "trainer.py"
+    trainer.write_text(trainer.read_text() + "# drifted\n")
     made.cluster.call("scancel", block)
     assert made.end(process) == 1
-    assert made.log.count("the code is not the one it was submitted with") >= 2
+    assert made.log.count("the code has changed since it was submitted") >= 2
     assert made.steps == []
     assert not list((made.folder / "outputs").glob("models/*/model.safetensors"))
     assert not list((made.folder / "outputs").glob("attacks/*/result.json"))
@@ -104,7 +104,7 @@ def test_rows_are_compared_in_earnest(sweep, monkeypatch) -> None:
     made = sweep(1, 1)
     assert made.end(made.begin()) == 0, made.log
     made.check(monkeypatch)
-    file = attack_cell(made.configs[0]).folder / "rows.parquet"
+    file = attack_run(made.configs[0]).folder / "rows.parquet"
     rows = pd.read_parquet(file)
     changed = rows.assign(attack_harm=rows.attack_harm + 1e-15)
     changed.to_parquet(file, index=False)

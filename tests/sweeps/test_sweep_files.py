@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 from composing import ROOT, composed
 from composing import sweep_cells as cells
+from running import parts_of
 
+from runner.core.config import resolved
 from runner.core.errors import ConfigError
-from runner.jobs import checks, parts, resolved
-from runner.jobs.conditions import Condition, skipped
+from runner.runs.run import Run
+from runner.sweeps.skip_conditions import Condition, skipped
 
-FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
+FILES = sorted((ROOT / "conf" / "sweeps").glob("*.yaml"))
 TENTHS = tuple(number / 10 for number in range(11))
 
 
@@ -34,9 +36,9 @@ def test_its_first_and_last_cell_can_run(path: Path, tmp_path: Path) -> None:
     base, batch = cells(path.stem)
     for cell in (batch[0], batch[-1]):
         config = resolved(composed(*base, *cell, f"outputs={tmp_path}", "tracking=none"))
-        checks.check(config)
+        Run.of(config)
         assert config["job"]["name"] == "attack"
-        assert parts.epsilon_grid(config).epsilons()[0] == 0
+        assert parts_of(config).grid.epsilons()[0] == 0
         assert config["epsilon"]["norm"] == "l2" or path.stem == "every_budget"
 
 
@@ -63,7 +65,7 @@ def test_adversarial_training_l2() -> None:
 @pytest.mark.parametrize("name", ["quickstart", "adversarial_training_l2"])
 def test_budgets_are_tenths(name: str) -> None:
     base, batch = cells(name)
-    assert {parts.epsilon_grid(resolved(composed(*base, *cell))).epsilons() for cell in batch[:2]} == {TENTHS}
+    assert {parts_of(resolved(composed(*base, *cell))).grid.epsilons() for cell in batch[:2]} == {TENTHS}
 
 
 def test_quickstart() -> None:
@@ -95,6 +97,6 @@ def test_every_budget_leaves_the_pairs_that_fit() -> None:
     for place, one in enumerate(configs):
         if place in senseless:
             with pytest.raises(ConfigError, match=r"^epsilon\.norm="):
-                checks.check(one)
+                Run.of(one)
         else:
-            checks.check(one)
+            Run.of(one)

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_runs import FakeRun
+from running import attack_run, plan_of
 
-from runner.core.store import Folder, held, locked
-from runner.jobs import sweep
-from runner.jobs.axes import label, points_of, varying, zipped_keys
-from runner.jobs.cells import Cell, attack_cell
-from runner.jobs.estimate import seconds_of
-from runner.jobs.plan import Plan, Task
+from runner.store.folder import Folder
+from runner.store.locks import locked
+from runner.sweeps import summary as sweep
+from runner.sweeps.axes import label, points_of, varying, zipped_keys
+from runner.sweeps.plan import Cell, Plan, Task
+from runner.sweeps.time_estimate import seconds_of
 
 REASON = "ValueError: no [red]luck[/red]"
 DEFENSES = [["defense=none"], ["defense=madry_l2", "defense.epsilon=0.3"]]
@@ -34,32 +36,31 @@ def test_zipped_axes_with_a_common_key_are_one_and_the_command_line_wins() -> No
     assert zipped_keys(zipped, ["y"]) == {"x": "a", "z": "c"}
 
 
-def run(folder: Path, job: str = "attack", **columns: Any) -> Cell:
-    return Cell(job, folder, {"defense": "none", "model": "mlp", "dataset": "digits", **columns})
+def run(folder: Path, job: str = "attack", **columns: Any) -> Any:
+    columns = {"defense": "none", "model": "mlp", "dataset": "digits", **columns}
+    return FakeRun(job, folder, columns, outputs=folder.parents[1])
 
 
-def record(cell: Cell, status: str = "ok", **content: Any) -> None:
-    Folder(cell.folder).record(status, {"job": cell.job, **cell.columns, **content})
+def record(run: Any, status: str = "ok", **content: Any) -> None:
+    Folder(run.folder).record(status, {"job": run.job.name, **run.columns, **content})
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     """Two seeds and three defenses: one run is done, one failed, the others are missing."""
-    cells, tasks, runs = [], dict[Path, Task](), list[Cell | None]()
+    cells, tasks = [], dict[Path, Task]()
     for seed in (0, 1):
         for defense in ("none", "ssr", "art"):
-            config = {"job": {"name": "attack"}, "outputs": str(tmp_path), "sweep": "tiny", "rerun": None}
-            cell = run(
-                tmp_path / "attacks" / f"{defense}-s{seed}-x", defense=defense, attribution="saliency", attack="t"
-            )
-            cells.append((config, ["examples=5", f"seed={seed}", f"defense={defense}"]))
-            runs.append(cell)
-            tasks[cell.folder] = Task(config, cell, [])
-    made = Plan(cells, tasks, runs)
-    del tasks[runs[0].folder]  # type: ignore[union-attr]
-    record(runs[0], seconds=60.0)  # type: ignore[arg-type]
-    record(runs[1], "failed", error=REASON)  # type: ignore[arg-type]
-    made.failed[runs[1].folder] = REASON  # type: ignore[union-attr]
+            folder = tmp_path / "attacks" / f"{defense}-s{seed}-x"
+            own = run(folder, defense=defense, attribution="saliency", attack="t")
+            cells.append(Cell(["examples=5", f"seed={seed}", f"defense={defense}"], own))
+            tasks[folder] = Task(own, [])
+    made = Plan(cells, tasks)
+    done, failed, *_ = made.runs
+    del tasks[done.folder]
+    record(done, seconds=60.0)
+    record(failed, "failed", error=REASON)
+    made.failed[failed.folder] = REASON
     return made
 
 
@@ -72,9 +73,9 @@ def rows(shown: str) -> dict[str, list[str]]:
 def test_a_table_an_axis_the_failures_and_the_rest(plan: Plan, monkeypatch, capsys) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(sweep, "LISTED", 5)
-    with locked(plan.folders()[4]):
+    with locked(plan.runs[4].folder):
         assert plan.states() == ["done", "failed", "missing", "missing", "running", "missing"]
-        assert sweep.show(plan, 2) == 3
+        assert sweep.print_plan(plan, 2) == 3
     shown = capsys.readouterr().out
     assert rows(shown) == {
         "0": ["1", "1", "1", "0", "0", "3"],
@@ -85,14 +86,14 @@ def test_a_table_an_axis_the_failures_and_the_rest(plan: Plan, monkeypatch, caps
         "ssr-s0-x": [REASON],
     }
     assert "6 cells: 1 done, 3 missing, 1 failed, 0 stale, 1 running" in shown
-    assert "5 runs to do, inputs included: about 2 min in 2 processes, 5 min of one" in shown
-    sweep.show(plan, 8, gpus=2)
+    assert "5 runs to do, inputs included: about 2 min in 2 processes, 5 min in one" in shown
+    sweep.print_plan(plan, 8, gpus=2)
     assert "inputs included: about 1 min in 5 processes, 0.2 GPU hours" in capsys.readouterr().out
 
 
 def test_a_small_sweep_is_shown_cell_by_cell_too(plan: Plan, monkeypatch, capsys) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    sweep.show(plan, 1)
+    sweep.print_plan(plan, 1)
     shown = capsys.readouterr().out
     assert re.search(r"attack │ failed  │ seed=0 defense=ssr\s+│", shown)
     assert len(re.findall(r"attack │ missing", shown)) == 4
@@ -103,21 +104,21 @@ def test_what_is_left_alone_is_told_of_with_the_command(plan: Plan, monkeypatch,
     monkeypatch.setattr(
         "sys.argv", ["run.py", "-m", "model.widths=[16]", "rerun=failed", "hydra.launcher.dry_run=true"]
     )
-    done, failed, unknown, *rest = plan.folders()
+    done, failed, unknown, *rest = (run.folder for run in plan.runs)
     del plan.tasks[failed], plan.tasks[unknown]
     plan.stale[done], plan.unknown = "changed: a, b", {unknown}
     assert plan.states() == ["stale", "failed", "done", *["missing"] * 3]
-    assert sweep.show(plan, 1) == 3
+    assert sweep.print_plan(plan, 1) == 3
     shown = capsys.readouterr().out
     assert rows(shown)["changed: a, b"] == ["1"]
     again = "python run.py -m 'model.widths=[16]' rerun="
-    assert f"1 finished runs are stale and were left as they are; to make them again: {again}stale\n" in shown
-    assert f"1 runs failed before and were left alone; to try them again: {again}failed\n" in shown
-    assert "1 finished runs do not say which code made them" in shown
+    assert f"1 finished runs are stale and were kept; to rerun them: {again}stale\n" in shown
+    assert f"1 runs failed earlier and were skipped; to rerun them: {again}failed\n" in shown
+    assert "1 finished runs are older than fingerprints" in shown
     assert "6 cells: 1 done, 3 missing, 1 failed, 1 stale, 0 running" in shown
     for folder in rest:
         del plan.tasks[folder]
-    assert sweep.show(plan, 1) == 3, "nothing to do, but not all is done"
+    assert sweep.print_plan(plan, 1) == 3, "nothing to do, but not all is done"
 
 
 @pytest.mark.parametrize(
@@ -133,22 +134,22 @@ def test_what_is_left_alone_is_told_of_with_the_command(plan: Plan, monkeypatch,
 def test_the_command_is_the_one_that_was_typed(monkeypatch, typed: list[str], given: list[str], told: str) -> None:
     monkeypatch.setattr("sys.argv", ["run.py", *given])
     monkeypatch.setattr("sys.orig_argv", [*typed, *([] if typed[0] == "pytest" else given)])
-    assert sweep.again("all") == told
+    assert sweep.rerun_command("all") == told
 
 
 def test_all_done(plan: Plan, capsys) -> None:
     plan.tasks.clear()
     plan.failed.clear()
-    assert sweep.show(plan, 1) == 0
+    assert sweep.print_plan(plan, 1) == 0
     assert "0 runs to do, inputs included: nothing" in capsys.readouterr().out
 
 
-def test_positions_of_what_is_missing_and_what_is_recorded(plan: Plan, tmp_path: Path) -> None:
+def test_states_of_every_kind_of_cell_and_what_is_recorded(plan: Plan, tmp_path: Path) -> None:
     plan.cells.append(plan.cells[2])
-    plan.runs.append(plan.runs[2])
-    plan.cells.append(({**plan.cells[0][0], "job": {"name": "report"}}, []))
-    plan.runs.append(None)
-    assert plan.missing() == [1, 2, 3, 4, 5]
+    plan.cells.append(Cell([], run(tmp_path / "reports" / "x", "report")))
+    plan.cells.append(Cell(["seed=9"], None, "seed > 8"))
+    assert plan.states() == ["done", "failed", *["missing"] * 6, "skipped"]
+    assert [own.folder.name for own in plan.runs].count("art-s0-x") == 2
     plan.record()
     stated = json.loads((tmp_path / "sweeps" / "tiny" / "cells.json").read_text())["cells"]
     assert len(stated) == 7
@@ -160,10 +161,10 @@ def test_positions_of_what_is_missing_and_what_is_recorded(plan: Plan, tmp_path:
 
 
 def test_the_time_of_what_is_most_alike(tmp_path: Path) -> None:
-    def train(name: str, **columns: Any) -> Cell:
+    def train(name: str, **columns: Any) -> Any:
         return run(tmp_path / "models" / name, "train", **columns)
 
-    def attack(name: str, **columns: Any) -> Cell:
+    def attack(name: str, **columns: Any) -> Any:
         return run(tmp_path / "attacks" / name, **{"attribution": "saliency", "attack": "topk", **columns})
 
     assert seconds_of([]) == 0
@@ -184,22 +185,13 @@ def test_the_time_of_what_is_most_alike(tmp_path: Path) -> None:
     assert seconds_of([attack("b"), attack("c", attack="manipulate"), attack("d", attribution="occlusion")]) == 24
 
 
-def test_a_folder_is_held_while_a_process_works_in_it(tmp_path: Path) -> None:
-    folder = tmp_path / "attacks" / "a-x"
-    assert not held(folder)
-    assert not (tmp_path / "attacks").exists()
-    with locked(folder):
-        assert held(folder)
-    assert not held(folder)
-
-
 @pytest.mark.parametrize("order", [1, -1])
 def test_an_attack_whose_images_another_cell_wants_runs_once_and_keeps_them(compose, order: int) -> None:
     white = compose("job=attack", "attack=topk")
     other = ("attribution=input_x_gradient", "attack.source.attack.steps=3")
     transfer = compose("job=attack", "attack=transfer_attribution", *other)
-    plan = Plan.of([(config, []) for config in (white, transfer)[::order]])
-    folder = attack_cell(white).folder
-    assert [task.cell.job for task in plan.tasks.values()].count("attack") == 2
-    assert plan.tasks[folder].config["attack"]["save_images"] is True
-    assert plan.tasks[attack_cell(transfer).folder].needs.count(folder) == 1
+    plan = plan_of(*(white, transfer)[::order])
+    folder = attack_run(white).folder
+    assert [task.run.job.name for task in plan.tasks.values()].count("attack") == 2
+    assert plan.tasks[folder].run.keeps_images
+    assert plan.tasks[attack_run(transfer).folder].needs.count(folder) == 1

@@ -15,15 +15,15 @@ import yaml
 from composing import ROOT, composed
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from runner.core.build import remembering
+from runner.core.config import resolved
 from runner.core.errors import ConfigError
-from runner.core.identity import digest, run_identity
-from runner.jobs import checks, evaluate, resolved
+from runner.jobs import evaluate
+from runner.runs.run import Run
 from runner.tracking import Tracker
 
-FILES = sorted((ROOT / "sweeps" / "wandb").glob("*.yaml"))
+FILES = sorted((ROOT / "conf" / "sweeps" / "wandb").glob("*.yaml"))
 BOUNDS = {"uniform", "q_uniform", "log_uniform_values", "int_uniform"}
-STORED = ROOT / "tests" / "core" / "store_v1" / "evaluations"
+STORED = ROOT / "tests" / "store" / "store_v1" / "evaluations"
 SMALL = (
     *("dataset=digits", "model=mlp", "model.widths=[8]", "training.epochs=1", "dataset.train_size=100"),
     *("dataset.test_size=40", "examples=4", "attack.steps=2", "epsilon.stop=0.2", "tracking=wandb_offline"),
@@ -79,24 +79,24 @@ def test_it_says_how_to_start_it_and_states_what_the_server_wants(file: Path) ->
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
 def test_every_point_composes_can_run_and_is_a_run_of_its_own(file: Path, tmp_path: Path) -> None:
     node, runs, states = stated(file), set(), list(points(stated(file)))
-    with remembering():
-        for point in states:
-            words = arguments(node, point)
-            assert words[:3] == ["/usr/bin/env", "python", "run.py"]
-            config = resolved(composed(*words[3:], f"outputs={tmp_path}"))
-            checks.check(config)
-            assert (config["tracking"]["mode"], config["sweep"]) == ("online", file.stem)
-            for name, value in point.items():
-                group, _, key = name.rpartition(".")
-                assert (config[group] if group else config)[key] == pytest.approx(value, rel=1e-12)
-            assert node["metric"]["name"].removeprefix("metric/") in config["metrics"]
-            runs.add(digest(run_identity(config)))
+    built: dict[str, Any] = {}
+    for point in states:
+        words = arguments(node, point)
+        assert words[:3] == ["/usr/bin/env", "python", "run.py"]
+        config = resolved(composed(*words[3:], f"outputs={tmp_path}"))
+        Run.of(config, built)
+        assert (config["tracking"]["mode"], config["sweep"]) == ("online", file.stem)
+        for name, value in point.items():
+            group, _, key = name.rpartition(".")
+            assert (config[group] if group else config)[key] == pytest.approx(value, rel=1e-12)
+        assert node["metric"]["name"].removeprefix("metric/") in config["metrics"]["measured"]
+        runs.add(Run.of(config).identity)
     assert len(runs) == len(states)
 
 
 def test_the_agents_command_is_one_run_under_the_agents_id_with_the_metric(tmp_path: Path) -> None:
     """The training that the attack needs is not a second run of that id."""
-    node = stated(ROOT / "sweeps" / "wandb" / "madry_l2_grid.yaml")
+    node = stated(ROOT / "conf" / "sweeps" / "wandb" / "madry_l2_grid.yaml")
     program, *rest = arguments(node, {"seed": 1, "defense.epsilon": 0.3})[2:]
     parameters = tmp_path / "config-agentrun.yaml"
     parameters.write_text("wandb_version: 1\nseed:\n  value: 1\ndefense.epsilon:\n  value: 0.3\n")
@@ -124,7 +124,7 @@ def test_an_evaluation_ends_with_the_metric_at_the_largest_budget() -> None:
             assert step_name == "epsilon"
             logged.append((step, dict(values)))
 
-    node = stated(ROOT / "sweeps" / "wandb" / "ssr_bayes.yaml")
+    node = stated(ROOT / "conf" / "sweeps" / "wandb" / "ssr_bayes.yaml")
     assert "job=evaluate" in node["command"]
     (file,) = STORED.glob("*/summary.parquet")
     summary = pd.read_parquet(file)
@@ -146,7 +146,7 @@ def test_as_a_sweep_of_ours_it_is_refused_before_any_work(run_py, tmp_path: Path
 
 
 def test_a_point_outside_the_range_is_refused(tmp_path: Path) -> None:
-    node = stated(ROOT / "sweeps" / "wandb" / "ssr_bayes.yaml")
+    node = stated(ROOT / "conf" / "sweeps" / "wandb" / "ssr_bayes.yaml")
     words = arguments(node, {"defense.alpha": 1.5, "defense.s": 3.0})[3:]
     with pytest.raises(ConfigError, match=r"defense\.alpha=1\.5"):
-        checks.check(resolved(composed(*words, f"outputs={tmp_path}")))
+        Run.of(resolved(composed(*words, f"outputs={tmp_path}")))

@@ -1,25 +1,25 @@
-"""A basic sweeper with zipped axes: lists of mappings that vary together, beside the usual product of `params`."""
+"""Hydra's basic sweeper with zipped axes (lists of mappings whose keys vary together), besides the product of `params`."""
 
 import copy
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.grammar.functions import Functions
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser import overrides_parser
+from hydra.core.override_parser.types import ChoiceSweep, Override
 
-from runner.core.errors import ConfigError
-
-Zipped = Mapping[str, Sequence[Mapping[str, Any]]]
+from runner.core.decimals import spelled_out
+from runner.sweeps.zipped_axes import Zipped, joined, spread
 
 
 class ZippedSweeper(BasicSweeper):
-    """The product of `params` and of the zipped axes; whatever the command line sets wins over both.
+    """The product of `params` and the zipped axes; the command line overrides both.
 
-    `defense=ssr` on the command line takes the points of a zipped axis `defense` that have it, with their other settings.
+    `defense=ssr` on the command line selects the points of a zipped axis `defense` with that value, and their other settings.
     """
 
     def __init__(
@@ -30,60 +30,38 @@ class ZippedSweeper(BasicSweeper):
         skip_if: Sequence[str] = (),
     ) -> None:
         super().__init__(max_batch_size, params)
-        self.zipped, self.skip_if = zipped or {}, skip_if  # our launchers skip: a condition is about a composed config
+        self.zipped, self.skip_if = (
+            zipped or {},
+            skip_if,
+        )  # applied by our launchers, since conditions need composed configs
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Refuse a name or a folder that cannot be made, then launch. A dry run leaves the store as it is."""
-        from runner.jobs.checks import check_sweep
+        """Check the sweep's name and folder, then launch. A dry run does not change the store."""
+        from runner.runs.validation import check_sweep
 
         assert self.config is not None
+        self.params = {key: spelled_out(str(value), key) for key, value in self.params.items()}
+        arguments = [spelled_out(text, text.split("=", 1)[0].lstrip("+~")) for text in arguments]
         check_sweep(self.config.sweep, self.config.outputs)
         with TemporaryDirectory(prefix="runner-") as elsewhere:
             if self.config.hydra.launcher.get("dry_run"):
                 self.config = copy.deepcopy(self.config)
-                self.config.hydra.sweep.dir = (
-                    elsewhere  # Hydra writes its multirun.yaml there; the launcher has its own config
-                )
+                self.config.hydra.sweep.dir = elsewhere  # for Hydra's multirun.yaml; the launcher has its own config
             return super().sweep(arguments)
 
     def split_arguments(  # type: ignore[override]
         self, overrides: list[Override], max_batch_size: int | None
     ) -> list[list[list[str]]]:
         """Batches of cells, each a list of overrides."""
+        zipped = spread(self.zipped)
         product = BasicSweeper.split_arguments(overrides, None)[0]
         given = {override.get_key_element().lstrip("+") for override in overrides}
-        cells = [joined for cell in product for joined in self._joined(cell, given)]
+        cells = [one for cell in product for one in joined(cell, zipped, given)]
         unique = list({tuple(cell): cell for cell in cells}.values())
         return list(BasicSweeper.split_overrides_to_chunks(unique, max_batch_size))
 
-    def _joined(self, cell: list[str], given: set[str]) -> list[list[str]]:
-        """The cell with each point of the zipped axes."""
-        axes = [
-            [_settings(name, point, given) for point in _fitting(name, points, cell)]
-            for name, points in self.zipped.items()
-        ]
-        return [[*cell, *itertools.chain(*points)] for points in itertools.product(*axes)]
-
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Nothing here: our launchers compose and check every cell themselves before the first one runs."""
-
-
-def _fitting(name: str, points: Sequence[Mapping[str, Any]], cell: Sequence[str]) -> Sequence[Mapping[str, Any]]:
-    """The points of an axis; only those of the option that the cell names, where it names one (`defense=ssr`)."""
-    named = [text.removeprefix(f"{name}=") for text in cell if text.startswith(f"{name}=")]
-    if not named:
-        return points
-    return [point for point in points if isinstance(point, Mapping) and _text(point.get(name)) == named[-1]] or [{}]
-
-
-def _settings(name: str, point: Mapping[str, Any], given: set[str]) -> list[str]:
-    if not isinstance(point, Mapping):
-        raise ConfigError(f"hydra.sweeper.zipped.{name}: every point must be a mapping of keys to values")
-    return [f"{key}={_text(value)}" for key, value in point.items() if key not in given]
-
-
-def _text(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        """Nothing: our launchers compose and check every cell before the first one runs."""
 
 
 @dataclass
@@ -97,8 +75,23 @@ class ZippedSweeperConfig:
     params: dict[str, Any] | None = None
     # Axes whose keys vary together: a name to a list of mappings from key to value.
     zipped: dict[str, Any] = field(default_factory=dict)
-    # Cells that make no sense: conditions on their configs, as "defense.name == 'none' and attack.steps > 7".
+    # Cells to leave out: conditions on their configs, as "defense.name == 'none' and attack.steps > 7".
     skip_if: list[str] = field(default_factory=list)
 
 
+def _allow_decimals() -> None:
+    """Make Hydra's grammar accept `decimals(START, STOP, STEP)`, which `sweep` then expands."""
+    stock = overrides_parser.create_functions
+    if "decimals" in stock().definitions:  # Hydra imports each plug-in module twice
+        return
+
+    def with_decimals() -> Functions:
+        functions = stock()
+        functions.register("decimals", lambda *bounds: ChoiceSweep())
+        return functions
+
+    overrides_parser.create_functions = with_decimals
+
+
+_allow_decimals()
 ConfigStore.instance().store(group="hydra/sweeper", name="zipped", node=ZippedSweeperConfig, provider="runner")

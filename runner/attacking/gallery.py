@@ -1,0 +1,74 @@
+"""The gallery: the worst, median and best example of an attack at its largest budget, as a file and as a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from runner.attacking.chunk import Chunk
+from runner.attacking.setup import Setup
+from runner.store import files
+
+
+def write_gallery(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame, file: Path) -> None:
+    """Write images, perturbed images and both maps of three examples, described in JSON metadata."""
+    metric = setup.attack.measure if setup.attack.measure in setup.metrics else next(iter(setup.metrics))
+    last = rows[rows.epsilon == rows.epsilon.max()].reset_index(drop=True)
+    order = last[metric].sort_values(ascending=setup.metrics[metric].direction == "higher", kind="stable").index
+    chosen = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
+    examples = [
+        {
+            "role": role,
+            "example_id": int(last.example_id[index]),
+            "label": int(last.label[index]),
+            "prediction": int(last.clean_prediction[index]),
+            "value": float(last[metric][index]),
+        }
+        for role, index in chosen.items()
+    ]
+    about = {
+        "epsilon": float(last.epsilon[0]),
+        "norm": setup.config["epsilon"]["norm"],
+        "metric": metric,
+        "examples": examples,
+    }
+    picked = [_tensors(chunks, index) for index in chosen.values()]
+    tensors = {name: torch.stack([item[name] for item in picked]) for name in picked[0]}
+    files.write_tensors(file, tensors, {"gallery": json.dumps(about)})
+
+
+def _tensors(chunks: Sequence[Chunk], position: int) -> dict[str, Tensor]:
+    """Image, perturbed image and both maps of the example at a position in the evaluated order."""
+    chunk = chunks[position // len(chunks[0].ids)]
+    place = position % len(chunks[0].ids)
+    assert chunk.best is not None
+    tensors = {
+        "images": chunk.images,
+        "perturbed": chunk.best.images,
+        "clean_maps": chunk.clean_maps,
+        "perturbed_maps": chunk.maps(chunk.best.images, clean=False),
+    }
+    return {name: tensor[place].cpu() for name, tensor in tensors.items()}
+
+
+def draw_gallery(setup: Setup, file: Path) -> Path:
+    """Draw a gallery file as a PNG next to it; returns the path of the PNG."""
+    import matplotlib as mpl  # late: not needed if the run is finished
+
+    from runner.report.figures.drawing import png
+    from runner.report.figures.gallery import gallery_figure
+    from runner.report.figures.styles import RC
+    from runner.report.load import read_gallery
+
+    columns = setup.run.columns
+    title = f"{columns['defense']} · {columns['attribution']}, {columns['attack']} attack · seed {columns['seed']}"
+    with mpl.rc_context(RC):
+        picture = png(gallery_figure(read_gallery(file, columns), None, title))
+    with files.replacing(file.with_suffix(".png")) as temporary:
+        temporary.write_bytes(picture)
+    return file.with_suffix(".png")

@@ -1,0 +1,94 @@
+"""The command line around Hydra: one clear line and an exit code for bad input, a traceback for failures of this project."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from runner.core.errors import ConfigError, StoreError, is_disk_error, one_line
+from runner.core.secrets import hidden, hiding_excepthook
+from runner.core.signals import StopRequested
+
+FULL_ERROR = "RUNNER_FULL_ERROR"
+"""Environment variable, set from HYDRA_FULL_ERROR: 1 shows tracebacks for bad input too."""
+
+
+def main(run: Callable[[], None]) -> int:
+    """Call a `hydra.main` function. Returns the exit code: 0 done, 1 a job failed or could not be composed, 2 bad input.
+
+    A job that a signal stopped returns 128 + the signal's number: 143 for SIGTERM, 140 for SIGUSR2.
+    HYDRA_FULL_ERROR=1 shows the full traceback of every error.
+    """
+    shown = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
+    os.environ.setdefault(FULL_ERROR, "1" if shown else "0")
+    OmegaConf.register_new_resolver("config_groups", _groups, replace=True)  # for conf/hydra/help
+    logging.raiseExceptions = (
+        shown  # a log that cannot be written (full disk) stops nothing; the store's own write will report it
+    )
+    try:
+        with refusing():
+            run()
+    except KeyboardInterrupt:
+        return _say("interrupted: the same command resumes where it stopped", 130)
+    except StopRequested as stop:
+        return _say(f"{stop}, its state is saved: the same command resumes where it stopped", 128 + stop.number)
+    except (HydraException, OmegaConfBaseException) as error:
+        if shown:
+            raise
+        shown_error = error.__cause__ if isinstance(error.__cause__, ConfigError) else error  # an option of a launcher
+        text = one_line(shown_error)
+        return _say(f"error: {text}{_options(text)}", 1)
+    except ValueError as error:
+        if shown or "Config group override" not in str(error):  # Hydra's own, for `group=null`
+            raise
+        return _say(f"error: {one_line(error)}: a group needs one of its options", 1)
+    except Exception as error:
+        if is_disk_error(error) and not shown:
+            return _say(hidden(f"error: {error}: once that is fixed, the same command resumes where it stopped"), 1)
+        sys.excepthook = hiding_excepthook  # set here because W&B may have replaced it
+        raise
+    return 0
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn bad input into one line and exit code 2, before Hydra reports it as a failed job."""
+    try:
+        yield
+    except (ConfigError, StoreError) as error:
+        if os.environ.get(FULL_ERROR) == "1":
+            raise
+        sys.exit(_say(f"error: {one_line(error)}", 2))
+
+
+def _conf() -> Path:
+    return Path(os.environ.get("RUNNER_ROOT", ".")) / "conf"
+
+
+def _groups() -> str:
+    """The groups of `conf/` with their options, a line each. What options share (`GROUP/base`) is no option."""
+    options = {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in sorted(_conf().iterdir())}
+    return "\n".join(f"{group}: {', '.join(names)}" for group, names in options.items() if names)
+
+
+def _options(text: str) -> str:
+    """The available options of a group, which Hydra's message leaves out when one of a list of options is unknown."""
+    missing = re.search(r"Could not load '([\w/]+)/[^/]*'", text)
+    folder = _conf() / (missing[1] if missing else "")
+    names = sorted(path.stem for path in folder.glob("*.yaml")) if missing else []
+    return f" available in '{folder.name}': {' '.join(names)}" if names else ""
+
+
+def _say(line: str, code: int) -> int:
+    sys.stderr.write(line + "\n")
+    return code

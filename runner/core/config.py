@@ -1,0 +1,50 @@
+"""A composed config as plain data: interpolations resolved, each number written in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from runner.core.errors import ConfigError
+from runner.core.hashing import plain
+
+Config = dict[str, Any]
+"""A composed config with every interpolation resolved: plain dicts, lists and scalars."""
+
+
+def resolved(cfg: DictConfig) -> Config:
+    """The config without Hydra's own node, resolved. Errors: `ConfigError` for a missing mandatory value, OmegaConf's own."""
+    return resolve(unresolved(cfg))
+
+
+def unresolved(cfg: DictConfig) -> Config:
+    """The config without Hydra's own node, with its interpolations unresolved."""
+    container = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(container, dict)
+    return {str(key): plain(value) for key, value in container.items() if key != "hydra"}
+
+
+def resolve(config: Config) -> Config:
+    """The config with its interpolations resolved. Errors: `ConfigError` for a missing mandatory value, OmegaConf's own."""
+    for key in _missing(config, ""):
+        raise ConfigError(f"{key}=???: must be given, as {key}=VALUE")
+    container = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _missing(node: Any, key: str) -> Iterator[str]:
+    if node == "???":
+        yield key
+    for name, item in node.items() if isinstance(node, dict) else ():
+        yield from _missing(item, f"{key}.{name}" if key else str(name))
+
+
+def without_labels(value: Any) -> Any:
+    """A value without the labels of the options in it: the `name` next to each `_target_`, at any depth."""
+    if isinstance(value, dict):
+        labels = {"name"} if "_target_" in value else set()
+        return {key: without_labels(item) for key, item in value.items() if key not in labels}
+    return [without_labels(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""The figures of a report, one kind a file. Importing any of them imports matplotlib."""

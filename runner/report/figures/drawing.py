@@ -1,0 +1,103 @@
+"""What the figures share: axes, points with intervals, one legend, and the bytes of PNG and SVG. No pyplot, no global state."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+
+from runner.report.figures.styles import Style
+
+WIDTH = 10.0
+"""Inches; the page shows it at about 1100 pixels."""
+DPI = 150
+MAX_COLUMNS = 3
+
+
+def grid(count: int, columns: int, legend_rows: int, height: float = 2.05) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` axes in rows of `columns`, and room below the title for a legend."""
+    rows = math.ceil(count / columns)
+    figure = empty_figure((_width(columns), height * rows + 0.5 + 0.19 * legend_rows), 0.08)
+    return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
+
+
+def named_rows(names: Sequence[str], count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` axes side by side that share rows of these names, the first name at the bottom."""
+    figure = empty_figure(size, 0.06)
+    axes = [figure.add_subplot(1, count, index + 1) for index in range(count)]
+    for axis in axes:
+        axis.set_ylim(-0.6, len(names) - 0.4)
+        axis.set_yticks(range(len(names)), names if axis is axes[0] else [""] * len(names))
+        axis.tick_params(axis="y", length=0)
+    return figure, axes
+
+
+def empty_figure(size: tuple[float, float], side_padding: float) -> Figure:
+    """A figure of (width, height) inches that lays out its axes by itself; paddings are in inches."""
+    return Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=side_padding, h_pad=0.06))
+
+
+def draw_points(
+    axis: Axes, places: np.ndarray, intervals: Sequence[np.ndarray], color: str, marker: str, **line: float
+) -> None:
+    """Means as points with horizontal lines for their intervals, given as (mean, low, high), at these heights."""
+    mean, low, high = intervals
+    axis.hlines(places, low, high, color=color, **line)  # type: ignore[arg-type]
+    axis.plot(mean, places, marker, color=color, markersize=4.5, mec="white", mew=0.5, linestyle="")
+
+
+def legend(figure: Figure, title: str, handles: Sequence[Line2D], columns: int | None = None) -> None:
+    """The figure's title and one legend for all its axes, above them; in one row, or as fits above `columns` axes."""
+    names = [str(item.get_label()) for item in handles]
+    ncols = len(names) if columns is None else _legend_columns(names, columns)
+    bold = {"weight": "bold", "size": 11}
+    figure.legend(handles=handles, loc="outside upper center", ncols=ncols, title=title, title_fontproperties=bold)
+
+
+def legend_rows(names: Sequence[str], columns: int) -> int:
+    """Number of lines in the legend of these names above `columns` axes."""
+    return math.ceil(len(names) / max(_legend_columns(names, columns), 1))
+
+
+def handles(names: Sequence[str], looks: Mapping[str, Style], points: bool = False) -> list[Line2D]:
+    """Legend entries for the defenses; `points` for a figure without lines."""
+    return [_handle(name, looks[name], points) for name in names]
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG. Its layout is fixed afterwards, so that saving it as SVG need not compute it again."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+    figure.set_layout_engine("none")
+    return buffer.getvalue()
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as SVG; the same numbers give the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _width(columns: int) -> float:
+    return WIDTH if columns > 1 else 0.62 * WIDTH
+
+
+def _legend_columns(names: Sequence[str], columns: int) -> int:
+    """As many entries side by side as fit the figure's width, spread evenly over the rows."""
+    longest = max((len(name) for name in names), default=1)
+    fitting = max(1, min(len(names), int(_width(columns) / (0.07 * longest + 0.55))))
+    return math.ceil(len(names) / math.ceil(max(len(names), 1) / fitting))
+
+
+def _handle(name: str, look: Style, points: bool) -> Line2D:
+    marker = look.marker if points or not look.dense else ""
+    line: Any = "" if points else look.linestyle
+    return Line2D([], [], color=look.color, linestyle=line, marker=marker, markersize=6 if points else 5, label=name)

@@ -1,0 +1,173 @@
+"""The objects that a config describes, each built on first use and kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cached_property, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from runner.core.build import build
+from runner.core.config import Config, without_labels
+from runner.core.errors import ConfigError, require
+from runner.core.grid import EpsilonGrid
+from runner.core.types import Attribution, Certificate, ContextualMetric, Defense, Explain, Metric, Referenced
+from runner.datasets.base import Dataset
+from runner.metrics.reduction import reduce
+
+LABELS: dict[str, frozenset[str]] = {
+    "dataset": frozenset({"name", "shape", "classes", "top_k", "augmentation"}),
+    "attack": frozenset({"name", "chunk", "save_images", "source"}),
+}
+"""Keys of a group that are not arguments of its object; every group has `name`, its label in folders and tables."""
+
+Built = dict[str, Any]
+"""Built objects, by group and config node; the many runs of a sweep share a few of them."""
+
+
+class Parts:
+    """The objects of one config. Runs with the same `built` share the objects whose config nodes are equal.
+
+    Users must not change these objects; a training copies its defense.
+    """
+
+    def __init__(self, config: Config, built: Built) -> None:
+        self.config, self.built = config, built
+
+    @property
+    def training(self) -> Any:
+        """How the model is fitted, a `runner.training.optimisation.Training`."""
+        return self._shared("training")
+
+    @property
+    def defense(self) -> Defense:
+        """How the model is defended."""
+        found: Defense = self._shared("defense")
+        return found
+
+    @property
+    def attribution(self) -> Attribution:
+        """The attribution, without the training images that it may compare with (see `attribution_on`)."""
+        found: Attribution = self._shared("attribution")
+        return found
+
+    @property
+    def attack(self) -> Any:
+        """The attack, a `runner.core.attack_types.Attack` with a `measure`: the metric that it makes worse."""
+        return self._shared("attack")
+
+    @property
+    def grid(self) -> EpsilonGrid:
+        """The budgets, smallest first."""
+        grid: EpsilonGrid = self._shared("epsilon")
+        return grid
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """The certificate, or None."""
+        return None if self.config.get("certificate") is None else self._shared("certificate")
+
+    @cached_property
+    def metrics(self) -> dict[str, Metric | ContextualMetric]:
+        """The chosen metrics by name."""
+        chosen = self.config["metrics"]["measured"]
+        require(bool(chosen), "metrics", "[]", "at least one metric")
+        return {name: self._build(node, f"metrics.measured.{name}") for name, node in chosen.items()}
+
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset; the last one is cached, since an attack and its training use the same."""
+        return _dataset(json.dumps(self.config["dataset"], sort_keys=True))
+
+    @property
+    def device(self) -> torch.device:
+        """The device; `auto` is a GPU if there is one. Errors: `ConfigError` for a device that does not exist."""
+        name = str(self.config["device"])
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            raise ConfigError(f"device={name}: allowed are auto, cpu, cuda, cuda:N") from None
+        require(device.type in ("cpu", "cuda"), "device", name, "auto, cpu, cuda or cuda:N")
+        there = device.type != "cuda" or torch.cuda.is_available()
+        require(there, "device", name, "auto or cpu: this machine has no usable GPU")
+        return device
+
+    def new_model(self, weights: bool = True) -> nn.Module:
+        """A new model, by default with the weights that `model.weights` names."""
+        model: nn.Module = build(self._model_node(weights), "model")
+        return model
+
+    @property
+    def model_on_meta(self) -> nn.Module:
+        """The model on the meta device, without memory or weights, for inspection."""
+        with torch.device("meta"):
+            model: nn.Module = self._build(self._model_node(weights=False), "model")
+        return model
+
+    def attribution_on(self, device: torch.device) -> Attribution:
+        """The attribution, with its training images if it compares with any. Errors: `ConfigError` if it needs too many."""
+        attribution = self.attribution
+        if not isinstance(attribution, Referenced):
+            return attribution
+        split = self.dataset.training_split()
+        available, wanted = len(split), attribution.references
+        require(wanted <= available, "attribution.references", wanted, f"at most the {available} training images")
+        return attribution.with_references(split.batch(range(wanted), device)[0])
+
+    def explainer(self, attribution: Attribution) -> Explain:
+        """The attribution followed by the reduction of maps from (N, C, H, W) to (N, H, W)."""
+        reduced = self.reducer()
+
+        def explain(model: nn.Module, images: Tensor, targets: Tensor, keys: Tensor) -> Tensor:
+            return reduced(attribution(model, images, targets, keys))
+
+        return explain
+
+    def reducer(self) -> Callable[[Tensor], Tensor]:
+        """Maps (N, C, H, W) -> (N, H, W), as `metrics.reduction` says."""
+        how = self.config["metrics"]["reduction"]
+        return lambda maps: reduce(maps, how)
+
+    def harm(self, measure: str) -> Callable[[Tensor, Tensor], Tensor]:
+        """(reference maps, maps) -> (N,): the metric called `measure`, with its sign such that larger is worse."""
+        chosen = self.metrics
+        if measure not in chosen:
+            raise ConfigError.choice("attack.measure", measure, [*chosen, "objective"])
+        metric = chosen[measure]
+        if isinstance(metric, ContextualMetric):
+            plain = [name for name, other in chosen.items() if not isinstance(other, ContextualMetric)]
+            raise ConfigError.choice("attack.measure", measure, [*plain, "objective"])
+        sign = -1.0 if metric.direction == "higher" else 1.0
+        return lambda reference, other: sign * metric(reference, other)
+
+    def _shared(self, group: str) -> Any:
+        return self._build(_described(self.config[group], group), group)
+
+    def _model_node(self, weights: bool) -> Config:
+        node = _described(self.config["model"], "model")
+        return {**node, "weights": None} if "weights" in node and not weights else node
+
+    def _build(self, node: Config, key: str) -> Any:
+        place = json.dumps([key, node], default=repr)
+        if place not in self.built:
+            self.built[place] = build(node, key)
+        return self.built[place]
+
+
+def _described(node: Config, group: str) -> Config:
+    """The part of a group's node that describes its object."""
+    labels = LABELS.get(group, frozenset({"name"}))
+    return {key: without_labels(value) for key, value in node.items() if key not in labels}
+
+
+@lru_cache(maxsize=1)
+def _dataset(node: str) -> Dataset:
+    described = json.loads(node)
+    data: Dataset = build(_described(described, "dataset"), "dataset")
+    data.check(described["shape"], described["classes"])
+    return data

@@ -1,0 +1,128 @@
+"""A run: one execution of a job, known by its id. A composed config becomes a `Run` once; no other code derives ids from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from runner.core.config import Config
+from runner.core.hashing import folder_name
+from runner.runs.identity import in_current_form, source_of
+from runner.runs.job_table import JOBS, Identified, Job
+from runner.runs.parts import Built, Parts
+from runner.runs.validation import validate
+from runner.store.folder import Folder
+
+UNNAMED = "unnamed"
+"""The sweep's name when none is given, or when there is no sweep."""
+
+IMAGES = "images.safetensors"
+"""File of the perturbed images of an attack with `save_images`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run: its job and validated config, and everything derived from them."""
+
+    job: Job
+    config: Config = field(repr=False)
+    replaces: Mapping[str, str] | None = field(default=None, repr=False)
+    """The results that its plan reruns: identity -> stamp of the result when it was planned."""
+    built: Built = field(default_factory=dict, repr=False)
+    """Objects shared with other runs of this process."""
+
+    @classmethod
+    def of(cls, config: Config, built: Built | None = None) -> Run:
+        """The run of a resolved config. Errors: `ConfigError`, one line, for an invalid config."""
+        config = in_current_form(config)
+        run = cls(JOBS[config["job"]["name"]], config, built={} if built is None else built)
+        validate(run.config, run.parts)
+        return run
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The state for another process, without built objects: that process builds its own."""
+        return {"job": self.job.name, "config": self.config, "replaces": self.replaces}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the run in this process. Its config was validated when it was planned."""
+        self.__dict__.update(state, job=JOBS[state["job"]], built={})
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The objects of its config."""
+        return Parts(self.config, self.built)
+
+    @cached_property
+    def _identified(self) -> Identified:
+        return Identified("", {}) if self.job.identify is None else self.job.identify(self.config)
+
+    @property
+    def identity(self) -> str:
+        """The hash at the end of its folder's name; empty for a report, which has none."""
+        return self._identified.identity
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The identity columns that its rows and its result carry."""
+        return self._identified.columns
+
+    @cached_property
+    def folder(self) -> Path:
+        """Its folder in the store."""
+        return self.outputs / self.job.folder / folder_name(self.job.labels(self.config), self.identity or None)
+
+    @property
+    def outputs(self) -> Path:
+        """The store."""
+        return Path(self.config["outputs"])
+
+    @property
+    def sweep(self) -> str:
+        """Name of its sweep."""
+        return str(self.config["sweep"])
+
+    @cached_property
+    def inputs(self) -> tuple[Run, ...]:
+        """The runs that must be finished first; for an attack, its training comes first."""
+        return tuple(
+            replace(self, job=JOBS[name], config=_as_job(config, name)) for name, config in self.job.inputs(self.config)
+        )
+
+    @cached_property
+    def source(self) -> Run | None:
+        """The run that an attack takes its images from, None for an attack that searches itself."""
+        return self.inputs[1] if source_of(self.config) is not None else None
+
+    @property
+    def keeps_images(self) -> bool:
+        """Whether it is an attack that must store its perturbed images."""
+        return self.job.name == "attack" and bool(self.config["attack"]["save_images"])
+
+    def keeping_images(self) -> Run:
+        """The same attack, storing its perturbed images too; any other run unchanged."""
+        if self.job.name != "attack":
+            return self
+        return replace(self, config={**self.config, "attack": {**self.config["attack"], "save_images": True}})
+
+    def replacing(self, stamps: Mapping[str, str] | None) -> Run:
+        """The same run with other `replaces`."""
+        return replace(self, replaces=stamps)
+
+    def result(self) -> dict[str, Any] | None:
+        """Its result if it succeeded and is complete: no failed seeds, and with perturbed images if they are wanted."""
+        result = Folder(self.folder).finished()
+        if result is None or result.get("failed_seeds"):
+            return None
+        return None if self.keeps_images and not (self.folder / IMAGES).is_file() else result
+
+
+def identity_of(folder: Path) -> str:
+    """The hash at the end of a run's folder name."""
+    return folder.name.rsplit("-", 1)[1]
+
+
+def _as_job(config: Config, name: str) -> Config:
+    return {**config, "job": {"name": name, "_target_": JOBS[name].target}}

@@ -1,0 +1,46 @@
+"""The saved state of a training: the trainer's state and the history so far, in one file."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.store.folder import Folder
+from runner.store.saved_state import read_state, write_state
+from runner.training.trainer import Trainer
+
+STATE = "training.pt"
+"""File name in the run's scratch folder."""
+
+log = logging.getLogger(__name__)
+
+History = list[dict[str, float]]
+"""One row per epoch."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The saved state of one training."""
+
+    folder: Folder
+    trainer: Trainer
+
+    @property
+    def file(self) -> Path:
+        """Path of the file."""
+        return self.folder.scratch / STATE
+
+    def save(self, history: History) -> None:
+        """Write it in one step."""
+        write_state(self.file, self.trainer.state() | {"history": history})
+
+    def resume(self) -> History:
+        """Restore the trainer and return the history of its epochs; empty if nothing is saved."""
+        state = read_state(self.file)
+        if state is None:
+            return []
+        self.trainer.restore(state)
+        history: History = state["history"]
+        log.info("resuming after epoch %d and %d batches", len(history), self.trainer.so_far.batches)
+        return history
