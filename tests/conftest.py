@@ -20,6 +20,7 @@ import pytest
 from composing import ROOT, composed
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobRuntime
 
 from runner.core.config import Config, resolved
 from runner.sweeps.composition.loader import _ReadOnce
@@ -100,7 +101,7 @@ def run_py(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str
         monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
         monkeypatch.setattr(logging, "raiseExceptions", True)  # put back what `main` sets
         root = logging.getLogger()
-        handlers, level = list(root.handlers), root.level
+        handlers, level, name_of_job = list(root.handlers), root.level, JobRuntime.instance().get("name")
         with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
             try:
                 runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
@@ -112,6 +113,7 @@ def run_py(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str
                     os.environ.pop(name, None)
                 root.handlers[:] = handlers
                 root.setLevel(level)
+                JobRuntime.instance().set("name", name_of_job)  # which a later composition would state
         return code, out.getvalue(), err.getvalue()
 
     return call

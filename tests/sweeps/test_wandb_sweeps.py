@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import yaml
 from composing import ROOT, composed
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from runner.core.config import resolved
 from runner.core.errors import ConfigError
@@ -47,6 +46,8 @@ def points(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def arguments(node: dict[str, Any], point: dict[str, Any]) -> list[str]:
     """The command line that the agent starts."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args  # seconds
+
     told = create_sweep_command_args({"args": {name: {"value": value} for name, value in point.items()}})
     macros = {**told, "env": ["/usr/bin/env"], "interpreter": ["python"], "program": [node["program"]]}
     expanded: list[str] = []

@@ -72,7 +72,7 @@ def test_the_sweeps_of_the_project(loader, path: Path, caplog: pytest.LogCapture
     assert caplog.messages == []
     if len(batch) > 60:
         assert len(counted.calls) <= len(batch) / 2
-    for place in {len(batch) - 1, *random.Random(1).sample(range(len(batch)), 2)}:
+    for place in {len(batch) - 1, random.Random(1).randrange(len(batch))}:
         assert same(made[place], plainly(made_by, batch[place])), batch[place]
 
 
