@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from runner.attacking.chunk import NOTE, Chunk
 from runner.attacking.setup import Setup
 from runner.attacking.transfer_images import maps_of_its_own_classes
 from runner.core.attack_types import Reviewing
+from runner.core.flags import warn
 from runner.core.hashing import digest
 from runner.runs.identity import attack_identity
 
@@ -25,8 +25,6 @@ MEASURED = (
 
 COMPARED = ("model", "defense", "attribution", "attack", "seed")
 """Columns of a transfer's source that are copied to result.json."""
-
-log = logging.getLogger(__name__)
 
 
 def rows_of(setup: Setup, chunks: Sequence[Chunk]) -> pd.DataFrame:
@@ -98,12 +96,7 @@ def _verdict(setup: Setup, chunks: Sequence[Chunk]) -> dict[str, Any]:
         for name in names
     }
     verdict = setup.attack.verdict(setup.epsilons, notes)
-    for name, flag in verdict.get("flags", {}).items():
-        if flag["tripped"]:
-            budgets = ", ".join(f"{epsilon:g}" for epsilon in flag["epsilons"])
-            log.warning(
-                "%s: %s (epsilon %s: %.3g, bound %.3g)", name, flag["says"], budgets, flag["value"], flag["bound"]
-            )
+    warn(verdict.get("flags", {}))
     return verdict
 
 

@@ -8,11 +8,13 @@ difference is more than three standard errors above zero.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from runner.core.flags import Flag, as_data
 
 SHARE = 0.1
 """Share of the examples, or of another gain, from which a flag is raised."""
@@ -52,20 +54,9 @@ class Evidence:
     least_cosine: float = 0.9
 
 
-@dataclass(frozen=True)
-class Flag:
-    """One flag. `value` is the worst over the budgets, `bound` the limit, `epsilons` the budgets beyond the limit."""
-
-    says: str
-    value: float
-    bound: float
-    epsilons: tuple[float, ...]
-    tripped: bool
-
-
 def raised(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """All flags by name, raised or not, as plain data."""
-    return {name: asdict(check(evidence)) for name, check in CHECKS.items()}
+    return as_data({name: check(evidence) for name, check in CHECKS.items()})
 
 
 def _no_second_order(evidence: Evidence) -> Flag:
