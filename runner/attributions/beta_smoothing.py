@@ -12,8 +12,8 @@ from runner.attributions.options import GradientOptions
 from runner.attributions.saliency import Saliency
 from runner.core.errors import ConfigError, require, require_positive
 
-TwinFactory = Callable[[nn.Module, float], nn.Module]
-"""(model, beta) -> the model with every ReLU replaced by softplus of that beta, sharing the weights."""
+TwinFactory = Callable[[nn.Module, float, bool], nn.Module]
+"""(model, beta, whether softplus activations get it too) -> the model with softplus for every ReLU, sharing the weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +36,7 @@ class BetaSmoothing(GradientOptions):
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor, keys: Tensor) -> Tensor:
         """(N, C, H, W) signed maps; `keys` are not used. Errors: `ConfigError` of the twin, as for ReLU6 and a small beta."""
         saliency = Saliency(output=self.output, multiply_by_input=self.multiply_by_input, chunk=self.chunk)
-        return saliency(self.smoothed(model), images, targets, keys)
-
-    def smoothed(self, model: nn.Module) -> nn.Module:
-        """A twin in which all activations have this beta; the model is not changed."""
         try:
-            twin = self.twin(model, self.beta)
+            return saliency(self.twin(model, self.beta, True), images, targets, keys)
         except ConfigError as error:  # the error of a twin names the key of attacks
             raise ConfigError(str(error).replace("attack.beta", "attribution.beta")) from error
-        for module in twin.modules():
-            if isinstance(getattr(module, "beta", None), int | float) and not any(True for _ in module.parameters()):
-                module.beta = self.beta  # type: ignore[assignment]
-        return twin

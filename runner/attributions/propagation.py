@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.attributions.layers import Kind, kind_of, layers
+from runner.core.interception import only
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +146,11 @@ def secant(function: Callable[[Tensor], Tensor], values: Tensor, reference: Tens
 
 @contextmanager
 def _hooked(layers: dict[nn.Module, str], hook: Callable[..., Any]) -> Iterator[None]:
-    handles = [module.register_forward_hook(hook) for module in layers]
+    def outside(*arguments: Any) -> Any:
+        with only(None):
+            return hook(*arguments)
+
+    handles = [module.register_forward_hook(outside) for module in layers]
     try:
         yield
     finally:

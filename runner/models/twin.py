@@ -10,77 +10,89 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from runner.core.errors import ConfigError, require, require_positive
+from runner.core.errors import require, require_positive
 from runner.models.parts import Activation, make_activation
-
-RELU6_LEAST_BETA = 10.0
-_PIECEWISE = (
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU),
-    *(nn.Hardtanh, nn.Threshold, nn.Hardshrink, nn.Softshrink, nn.Hardsigmoid),
-)
-_SMOOTH = (
-    *(nn.Softplus, nn.GELU, nn.SiLU, nn.Mish, nn.ELU, nn.CELU, nn.SELU, nn.Sigmoid, nn.Tanh, nn.LogSigmoid),
-    *(nn.Softsign, nn.Tanhshrink, nn.Hardswish, nn.Softmax, nn.LogSoftmax, nn.MultiheadAttention),
-)
+from runner.models.soft_activations import RELU6_LEAST_BETA, Softened, SoftplusReLU6
 
 
-class SoftplusReLU6(nn.Module):
-    """softplus_beta(x) - softplus_beta(x - 6): tends to ReLU6 as beta grows."""
+def softplus_twin(model: nn.Module, beta: float, everywhere: bool = False) -> nn.Module:
+    """A copy of `model` that shares its parameters and buffers, with every piecewise linear activation smoothed.
 
-    def __init__(self, beta: float) -> None:
-        """`beta` of the softplus."""
-        super().__init__()
-        self.beta = float(beta)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Elementwise."""
-        return F.softplus(values, self.beta) - F.softplus(values - 6.0, self.beta)
-
-
-def softplus_twin(model: nn.Module, beta: float) -> nn.Module:
-    """A copy of `model` with every ReLU and ReLU6 smoothed, which shares the model's parameters and buffers.
-
-    The training mode and smooth activations are kept. Make it after `model.to(device)`, which replaces buffers.
-    Errors: `ConfigError` for a beta that is not positive (ReLU6: below 10), or an activation without a smooth form.
+    Activations are found when the network calls them, as modules, functions or methods (`runner.models.soft_activations`). Smooth
+    ones are kept; with `everywhere`, softplus ones get this `beta` too. The training mode is kept. Make it after
+    `model.to(device)`, which replaces buffers. Errors: `ConfigError` for a beta that is not positive; when the twin is called, for
+    ReLU6 and a beta below 10, and for an activation without a smooth form.
     """
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    return replace_activations(copy.deepcopy(model, dict(shared)), "softplus", beta, "attack.beta")
+    require_positive("attack.beta", beta)
+    shared = {id(tensor): tensor for module in model.modules() for tensor in _tensors(module)}
+    twin = copy.deepcopy(model, dict(shared))
+    for module in twin.modules():  # each, since attributions also call layers by themselves
+        forward = module.forward
+        if isinstance(forward, Softened):
+            if not everywhere:
+                return twin  # a smooth network is its own twin
+            forward = forward.forward
+        module.forward = Softened(forward, float(beta), everywhere)
+    return twin
 
 
-def replace_activations(model: nn.Module, kind: Activation, beta: float, key: str = "model.beta") -> nn.Module:
-    """Change the ReLU and ReLU6 of `model`, in place, to fresh out-of-place ones or their softplus; returns the result.
+def _tensors(module: nn.Module) -> list[Tensor]:
+    """Parameters, buffers and other tensors of a module, which a copy cannot or should not repeat."""
+    plain = [value for value in vars(module).values() if isinstance(value, Tensor)]
+    return [*module.parameters(recurse=False), *module.buffers(recurse=False), *plain]
 
-    `key` is the place of `beta` in the config. Errors: `ConfigError` as for `softplus_twin`.
+
+def has_second_derivative(model: nn.Module, images: Tensor) -> bool:
+    """Whether logits have a second derivative at the images (N, C, H, W), along one random direction of each.
+
+    If not, attacks with second-order gradients get only zeros. The network is asked, whatever its activations are. An operation
+    whose second derivative torch does not have counts as none.
     """
-    require_positive(key, beta)
-    if isinstance(model, _PIECEWISE):
-        return _replacement(model, kind, beta, key)
+    try:
+        return bool((_curvature(model, images) != 0).any())
+    except RuntimeError as error:
+        if "is not implemented" not in str(error):
+            raise
+        return False
+
+
+def _curvature(model: nn.Module, images: Tensor) -> Tensor:
+    """Hessian times a random vector, of a random combination of the logits, at each image."""
+    leaf = images.detach().clone().requires_grad_(True)
+    generator = torch.Generator().manual_seed(0)
+    with torch.enable_grad():
+        logits = model(leaf)
+        weights = torch.randn(logits.shape, generator=generator).to(logits)
+        (slopes,) = torch.autograd.grad((logits * weights).sum(), leaf, create_graph=True)
+        if not slopes.requires_grad:
+            return torch.zeros_like(images)
+        along = (slopes * torch.randn(slopes.shape, generator=generator).to(slopes)).sum()
+        (curvature,) = torch.autograd.grad(along, leaf, allow_unused=True, materialize_grads=True)
+    return curvature
+
+
+def replace_activations(model: nn.Module, kind: Activation, beta: float) -> nn.Module:
+    """Change the ReLU and ReLU6 modules of `model`, in place, to fresh out-of-place ones or their softplus; returns it.
+
+    For `model.activation` of networks that other packages build. Errors: `ConfigError` naming model.beta.
+    """
+    require_positive("model.beta", beta)
     for parent in list(model.modules()):
         # not named_children, which lists a module that is used in two places only once
         for name, child in list(parent._modules.items()):
-            if isinstance(child, _PIECEWISE):
-                setattr(parent, name, _replacement(child, kind, beta, key))
+            if type(child) in (nn.ReLU, nn.ReLU6):
+                setattr(parent, name, _replacement(child, kind, beta))
     return model
 
 
-def has_second_derivative(model: nn.Module) -> bool:
-    """Whether any activation of the model has a second derivative; if not, second-order attacks get only zeros.
-
-    Activations must be modules, as everywhere in this package: functional ones cannot be seen.
-    """
-    return any(isinstance(module, (*_SMOOTH, SoftplusReLU6)) for module in model.modules())
-
-
-def _replacement(module: nn.Module, kind: Activation, beta: float, key: str) -> nn.Module:
-    new = make_activation(kind, beta)
-    if type(module) is nn.ReLU6:
-        allowed = f"at least {RELU6_LEAST_BETA:g} for a network of ReLU6, which predicts noise below"
-        require(kind != "softplus" or beta >= RELU6_LEAST_BETA, key, beta, allowed)
-        new = SoftplusReLU6(beta) if kind == "softplus" else nn.ReLU6()
-    elif type(module) is not nn.ReLU:
-        name = type(module).__name__
-        raise ConfigError(f"model._target_: its activation {name} has no softplus form; only ReLU and ReLU6 have one")
-    return new.train(module.training)
+def _replacement(module: nn.Module | None, kind: Activation, beta: float) -> nn.Module:
+    if type(module) is nn.ReLU:
+        return make_activation(kind, beta)
+    if kind == "relu":
+        return nn.ReLU6()
+    allowed = f"at least {RELU6_LEAST_BETA:g} for a network of ReLU6, which predicts noise below"
+    require(beta >= RELU6_LEAST_BETA, "model.beta", beta, allowed)
+    return SoftplusReLU6(beta)

@@ -16,7 +16,8 @@ from runner.models.parts import Classifier, Normalise
 from runner.models.resnet import resnet18, resnet50
 from runner.models.resnet20 import resnet20
 from runner.models.small_cnn import small_cnn
-from runner.models.twin import SoftplusReLU6, has_second_derivative
+from runner.models.soft_activations import SoftplusReLU6
+from runner.models.twin import has_second_derivative
 
 Builder = Callable[..., nn.Module]
 packaged = pytest.mark.skipif(
@@ -78,8 +79,9 @@ def test_activations_are_modules_out_of_place_and_softplus_on_demand(builder: Bu
     found = [module for module in plain.modules() if isinstance(module, nn.ReLU | nn.ReLU6)]
     assert found
     assert not any(module.inplace for module in found)
-    assert not has_second_derivative(plain)
-    assert has_second_derivative(smooth)
+    batch = torch.rand(1, 3, 32, 32)
+    assert not has_second_derivative(plain.eval(), batch)
+    assert has_second_derivative(smooth.eval(), batch)
     assert not any(isinstance(module, nn.ReLU | nn.ReLU6) for module in smooth.modules())
     betas = {module.beta for module in smooth.modules() if isinstance(module, nn.Softplus | SoftplusReLU6)}
     assert betas == {20.0}

@@ -42,7 +42,7 @@ def test_what_is_only_shown_stored_launched_or_typed_counts_for_no_job(job: str)
         found = names(config, job)
         assert not {name for name in found if name.startswith(UNCOUNTED)}
         core = {name.removeprefix("runner.core.") for name in found if name.startswith("runner.core.")}
-        assert core <= {"chunking", "grid", "norms", "rng"}
+        assert core <= {"chunking", "grid", "interception", "norms", "rng"}
 
 
 @pytest.mark.parametrize(
