@@ -13,7 +13,6 @@ from runner.attacking.chunk import NOTE, Chunk
 from runner.attacking.setup import Setup
 from runner.attacking.transfer_images import maps_of_its_own_classes
 from runner.core.attack_types import Reviewing
-from runner.core.flags import warn
 from runner.core.hashing import digest
 from runner.runs.identity import attack_identity
 
@@ -85,7 +84,7 @@ def _certificate(setup: Setup) -> dict[str, Any]:
 
 
 def _verdict(setup: Setup, chunks: Sequence[Chunk]) -> dict[str, Any]:
-    """The attack's summary of the whole run; raised flags are also logged."""
+    """The attack's summary of the whole run."""
     if not isinstance(setup.attack, Reviewing):
         return {}
     names = [name for name in chunks[0].steps[0] if name.startswith(NOTE)]
@@ -95,8 +94,7 @@ def _verdict(setup: Setup, chunks: Sequence[Chunk]) -> dict[str, Any]:
         )
         for name in names
     }
-    verdict = setup.attack.verdict(setup.epsilons, notes)
-    warn(verdict.get("flags", {}))
+    verdict: dict[str, Any] = setup.attack.verdict(setup.epsilons, notes)
     return verdict
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
@@ -15,9 +15,9 @@ from runner.attacks.halving import HalvingAscent
 from runner.attacks.judge import Judge, merge, reference_maps
 from runner.attacks.objectives import Bound, Objective, Original
 from runner.core import rng
-from runner.core.attack_types import Best, Problem
+from runner.core.attack_types import Best, Climb, Problem
 from runner.core.errors import require, require_at_least, require_positive
-from runner.core.types import PixelNorm
+from runner.core.types import Budget, PixelNorm
 
 _DRAW_STREAM = 2_000_003
 """Stream of the second and later draws of a step; the first draw is the same as without averaging."""
@@ -94,6 +94,15 @@ class GradientAttack:
     def direction(self, problem: Problem, images: Tensor) -> Tensor:
         """(N, C, H, W): the gradient of a first step from these images; zero if it does not exist."""
         return ascent_direction(partial(self._ascent(problem), keys=problem.keys), images, 0)
+
+    def climbs(self, problem: Problem, epsilon: float, norm: Budget) -> Sequence[Climb]:
+        """The ascent of the first step."""
+
+        def observed(points: Tensor) -> Tensor:
+            return problem.explain(problem.model, points, problem.targets, problem.keys).detach()
+
+        objective = partial(self._ascent(problem), step=0, keys=problem.keys)
+        return [Climb(objective, observed, problem.images, epsilon, norm)]
 
     def _engine(self, random_start: bool) -> ProjectedGradient:
         if self.update == "halving":

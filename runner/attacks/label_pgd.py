@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -12,9 +13,9 @@ from torch.nn import functional as F
 from runner.attacks.engine import ProjectedGradient
 from runner.attacks.judge import merge
 from runner.core import rng
-from runner.core.attack_types import Best, Problem
+from runner.core.attack_types import Best, Climb, Problem
 from runner.core.errors import require_at_least
-from runner.core.types import Norm
+from runner.core.types import Budget, Norm
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,16 @@ class LabelAttack:
             )
             best = kept.best
         return best
+
+    def climbs(self, problem: Problem, epsilon: float, norm: Budget) -> Sequence[Climb]:
+        """The ascent of the loss."""
+
+        def observed(points: Tensor) -> Tensor:
+            with torch.no_grad():
+                logits: Tensor = problem.model(points)
+            return logits
+
+        return [Climb(lambda points: self._loss(problem, points), observed, problem.images, epsilon, norm)]
 
     def _engine(self, random_start: bool) -> ProjectedGradient:
         return ProjectedGradient(self.steps, self.step_size, random_start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from runner.attacks.gradient import GradientAttack
 from runner.attacks.transforms import Limits, Padding
 from runner.core import rng
-from runner.core.attack_types import Best, Problem
+from runner.core.attack_types import Best, Climb, Problem
 from runner.core.errors import require, require_at_least
 from runner.core.norms import project
 from runner.core.types import Budget
@@ -68,6 +69,10 @@ class SpatialAttack(GradientAttack):
             points = project(space.clean + (draws - 0.5) * epsilon, space.clean, epsilon / 2, "linf")
             inner = judge.better(inner, points)
         return space.leave(super().search(space.problem, epsilon / 2, "linf", inner))
+
+    def climbs(self, problem: Problem, epsilon: float, norm: Budget) -> Sequence[Climb]:
+        """The ascent in the parameters of the transform."""
+        return super().climbs(_Space(self, problem).problem, epsilon / 2, "linf")
 
 
 class _Space:

@@ -15,9 +15,9 @@ from runner.attacks.gradient import GradientAttack
 from runner.attacks.judge import Judge, merge, require_metric
 from runner.attacks.other_map import OtherMapAttack
 from runner.attacks.random import RandomAttack
-from runner.core.attack_types import Attack, Best, Problem
+from runner.core.attack_types import Attack, Best, Climb, Problem
 from runner.core.errors import require, require_at_least
-from runner.core.types import Norm
+from runner.core.types import Budget, Norm
 
 ROLES = ("gradient", "transfer", "query", "random")
 """Kinds of member: gradients of the map itself, images found on another map, queries, random draws."""
@@ -90,6 +90,10 @@ class Suite:
                 strongest = merge(strongest, one, one.found & (one.harm > strongest.harm))
         notes |= {"rejected": tally.rejected(), "still": signs.still(problem, self._gradient_attacks, epsilon, norm)}
         return replace(best, notes=notes | {"twin_gain": signs.twin_gain(problem, self.beta, strongest.images)})
+
+    def climbs(self, problem: Problem, epsilon: float, norm: Budget) -> Sequence[Climb]:
+        """Those of the members with the map's own gradient."""
+        return [climb for attack in self._gradient_attacks for climb in attack.climbs(problem, epsilon, norm)]
 
     def verdict(self, epsilons: Sequence[float], notes: Mapping[str, Tensor]) -> dict[str, Any]:
         """The suite's part of result.json: the members, their shares of wins at each budget, and the flags.

@@ -70,6 +70,28 @@ class Attack(Protocol):
         """The best images inside the ball of `epsilon`, at least as harmful as `best` (from a smaller ball)."""
 
 
+@dataclass(frozen=True)
+class Climb:
+    """What an attack raises by its gradient, and where."""
+
+    objective: Callable[[Tensor], Tensor]
+    """Points (N, ...) -> values (N,), differentiable in the points: those of a first step."""
+    observed: Callable[[Tensor], Tensor]
+    """Points (N, ...) -> what is to change on the true model, (N, ...): maps, or logits."""
+    clean: Tensor
+    """(N, ...) the points of the clean images, in [0, 1]."""
+    epsilon: float
+    norm: Budget
+
+
+@runtime_checkable
+class Climbing(Protocol):
+    """An attack that follows gradients; whether they lead anywhere is measured before it starts."""
+
+    def climbs(self, problem: Problem, epsilon: float, norm: Budget) -> Sequence[Climb]:
+        """Its ascents at this budget; one for most attacks."""
+
+
 @runtime_checkable
 class Reviewing(Protocol):
     """An attack that adds a summary to the result of a finished run."""

@@ -12,10 +12,12 @@ import torch
 
 from runner.attacking.chunk import Chunk
 from runner.attacking.gallery import draw_gallery, write_gallery
+from runner.attacking.gradient_check import gradient_flags
 from runner.attacking.results import content_of, images_of, rows_of
 from runner.attacking.setup import Setup
 from runner.core import signals
 from runner.core.errors import require
+from runner.core.flags import as_data, warn
 from runner.core.progress import Advance, progress
 from runner.jobs import train
 from runner.runs.run import IMAGES, Run
@@ -56,24 +58,42 @@ def examples(run: Run) -> int:
 def _attack(run: Run, folder: Folder, tracker: Tracker) -> dict[str, Any]:
     trained, *_ = [run_job(needed) for needed in run.inputs]
     setup = Setup.of(run)
-    chunks = _search(setup, examples(run), folder)
+    chunks = _chunks(setup, examples(run), folder)
+    flags = trained.get("flags", {}) | _gradient_flags(chunks[0], folder)
+    _search(setup, chunks)
     rows = rows_of(setup, chunks)
     _write(setup, chunks, rows, folder, tracker)
-    return {**content_of(setup, chunks, rows), **{key: trained.get(key) for key in FROM_TRAINING}}
+    content = content_of(setup, chunks, rows)
+    flags |= content.get("flags", {})
+    warn(flags)
+    return {**content, "flags": flags, **{key: trained.get(key) for key in FROM_TRAINING}}
 
 
-def _search(setup: Setup, count: int, folder: Folder) -> list[Chunk]:
-    """Attack every chunk at every budget. Saved steps of an earlier call are read back, and its chunk boundaries kept."""
+def _chunks(setup: Setup, count: int, folder: Folder) -> list[Chunk]:
+    """All examples in chunks. Saved steps of an earlier call are read back, and its chunk boundaries kept."""
     parts_of_test = torch.arange(count).split(_chunk_size(setup, folder))
     states = (folder.scratch / f"chunk-{number:05d}.safetensors" for number in range(len(parts_of_test)))
-    chunks = [Chunk.open(setup, indices, state) for indices, state in zip(parts_of_test, states, strict=True)]
+    return [Chunk.open(setup, indices, state) for indices, state in zip(parts_of_test, states, strict=True)]
+
+
+def _gradient_flags(chunk: Chunk, folder: Folder) -> dict[str, Any]:
+    """The flags about the gradient, measured once and kept for a resumed run. Errors: `NoGradientError`."""
+    file, setup = folder.scratch / "gradient.json", chunk.setup
+    if not file.is_file():
+        norm = setup.config["epsilon"]["norm"]
+        files.write_json(file, as_data(gradient_flags(setup.attack, chunk.problem, max(setup.epsilons), norm)))
+    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return kept
+
+
+def _search(setup: Setup, chunks: Sequence[Chunk]) -> None:
+    """Attack every chunk at every budget."""
     done, columns = sum(len(chunk.steps) for chunk in chunks), setup.run.columns
     title = f"{columns['attack']} on {columns['attribution']}, {columns['defense']}"
     with progress(title, len(chunks) * len(setup.epsilons), done) as advance:
         for chunk in chunks:
             _climb(chunk, advance)
     signals.check()
-    return chunks
 
 
 def _climb(chunk: Chunk, advance: Advance) -> None:

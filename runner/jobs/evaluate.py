@@ -12,6 +12,7 @@ import pandas as pd
 from runner import stats
 from runner.core.command_line import command
 from runner.core.errors import ConfigError, is_disk_error
+from runner.core.flags import raised
 from runner.jobs import attack
 from runner.report.build import build_report
 from runner.runs.run import Run
@@ -79,13 +80,12 @@ def _attack_seeds(attacks: Sequence[Run]) -> tuple[dict[int, dict[str, Any]], di
 
 
 def _flags(results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """The flags that an attack suite raised, each with its seeds; empty for other attacks."""
-    checked = {seed: result["flags"] for seed, result in results.items() if "flags" in result}
-    raised = {
-        name: [seed for seed, flags in checked.items() if flags[name]["tripped"]]
-        for name in dict.fromkeys(name for flags in checked.values() for name in flags)
-    }
-    return {"flags": {name: seeds for name, seeds in raised.items() if seeds}} if checked else {}
+    """The flags that the runs raised, each with its seeds."""
+    seeds: dict[str, list[int]] = {}
+    for seed, result in results.items():
+        for name in raised(result.get("flags", {})):
+            seeds.setdefault(name, []).append(seed)
+    return {"flags": seeds}
 
 
 def _violations(run: Run, rows: pd.DataFrame) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from running import attack_run, do
 
+from runner.attacks.flags import CHECKS
 from runner.store.folder import Folder
 
 SUITE = ("attack=suite", "attack.restarts=1", "attack.members.query.queries=5", "attack.members.random.draws=5")
@@ -37,7 +38,8 @@ def test_rows_have_every_member_and_result_names_them(attacked, caplog):
         **{"says": "too few examples are left on which any iterate kept the label", "value": 6.0, "bound": 20},
         **{"epsilons": [0.2, 0.4, 0.6], "tripped": True},
     }
-    assert len(result["flags"]) == 9
+    assert len(CHECKS) == 9
+    assert set(CHECKS) < set(result["flags"])
     assert "few_examples: too few examples are left" in caplog.text
 
 
