@@ -17,7 +17,7 @@ from runner.attacking.results import content_of, images_of, rows_of
 from runner.attacking.setup import Setup
 from runner.core import signals
 from runner.core.errors import require
-from runner.core.flags import as_data, warn
+from runner.core.flags import as_data
 from runner.core.progress import Advance, progress
 from runner.jobs import train
 from runner.runs.run import IMAGES, Run
@@ -65,7 +65,6 @@ def _attack(run: Run, folder: Folder, tracker: Tracker) -> dict[str, Any]:
     _write(setup, chunks, rows, folder, tracker)
     content = content_of(setup, chunks, rows)
     flags |= content.get("flags", {})
-    warn(flags)
     return {**content, "flags": flags, **{key: trained.get(key) for key in FROM_TRAINING}}
 
 

@@ -80,12 +80,12 @@ def _attack_seeds(attacks: Sequence[Run]) -> tuple[dict[int, dict[str, Any]], di
 
 
 def _flags(results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """The flags that the runs raised, each with its seeds."""
-    seeds: dict[str, list[int]] = {}
+    """The flags that the runs raised, as the first of them states them, each with its seeds."""
+    found: dict[str, dict[str, Any]] = {}
     for seed, result in results.items():
         for name in raised(result.get("flags", {})):
-            seeds.setdefault(name, []).append(seed)
-    return {"flags": seeds}
+            found.setdefault(name, {**result["flags"][name], "seeds": []})["seeds"].append(seed)
+    return {"flags": found}
 
 
 def _violations(run: Run, rows: pd.DataFrame) -> dict[str, Any] | None:

@@ -13,7 +13,8 @@ import pandas as pd
 from runner.report.attack_suites import suite_members
 from runner.report.certificate_bands import certificate_bands
 from runner.report.data import IDENTITY, PANEL, SETTING, ReportData, select
-from runner.report.naming import budget_phrase, in_order, natural_key
+from runner.report.flagged import flags_of
+from runner.report.naming import budget_phrase, in_order, natural_key, words
 from runner.report.transfers import transfers
 from runner.stats import Interval, areas, critical, halfway, seed_interval, summarise
 
@@ -123,6 +124,7 @@ class Analysis:
         record |= {"largest_epsilon": float(last["epsilon"]), "n_examples": int(last["n_examples"])}
         record |= {"undefined": int(curves["undefined"].sum()), "n_seeds": len(runs)}
         record |= {key: float(runs[key].mean()) for key in ("twin_beta", "twin_map_cosine")}
+        record["flags"] = ", ".join(map(words, flags_of(runs)))
         failed = len(_failed_seeds(self.data.failures, group_id) - set(map(str, runs["seed"])))
         return {**record, "failed": failed, "failure_rate": failed / max(failed + len(runs), 1)}
 
@@ -143,7 +145,7 @@ def _failed_seeds(failures: Iterable[Mapping[str, Any]], group_id: str) -> set[s
 def _failed_record(data: ReportData, group_id: str) -> dict[str, Any]:
     """The row of a configuration without a finished seed."""
     failure = next(entry for entry in data.failures if entry.get("group_id") == group_id)
-    record = {key: failure[key] for key in IDENTITY} | {"series": data.names[group_id], "n_seeds": 0}
+    record = {key: failure[key] for key in IDENTITY} | {"series": data.names[group_id], "n_seeds": 0, "flags": ""}
     return {**record, "failed": len(_failed_seeds(data.failures, group_id)), "failure_rate": 1.0}
 
 

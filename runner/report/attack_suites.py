@@ -1,14 +1,10 @@
-"""Attack suites: the harm that each member does alone, its share of wins, and the flags that a suite raised."""
+"""Attack suites: the harm that each member does alone, and its share of wins."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
 from runner.report.data import ReportData
-from runner.report.naming import words
 
 HARM = "attack_harm"
 WON = "attack_won"
@@ -41,24 +37,3 @@ def _members(data: ReportData, group_id: str, runs: pd.DataFrame) -> pd.DataFram
         means = values.groupby(["epsilon", "seed"]).mean().groupby("epsilon").mean().reset_index()
         frames.append(means[means["epsilon"] > 0].assign(member=member, role=role, **labels, n_seeds=len(runs)))
     return pd.concat(frames, ignore_index=True)
-
-
-def doubts(data: ReportData) -> list[str]:
-    """A sentence for every flag that the suite of a configuration raised, with its seeds and budgets."""
-    sentences = []
-    for group_id, runs in data.runs.groupby("group_id", sort=False) if "flags" in data.runs else ():
-        raised: dict[str, list[Mapping[Any, Any]]] = {}
-        for run in runs[runs["flags"].notna()].to_dict("records"):
-            for name, flag in run["flags"].items():
-                if flag["tripped"]:
-                    raised.setdefault(name, []).append({**flag, "seed": run["seed"]})
-        labels = data.labels(str(group_id))
-        where = f"{labels['series']} · {labels['attribution']}, {labels['attack']}"
-        sentences += [f"{where}: {_sentence(name, flags)}" for name, flags in raised.items()]
-    return sentences
-
-
-def _sentence(name: str, flags: list[Mapping[Any, Any]]) -> str:
-    seeds = ", ".join(f"{flag['seed']:g}" for flag in flags)
-    budgets = ", ".join(f"{epsilon:g}" for epsilon in sorted({value for flag in flags for value in flag["epsilons"]}))
-    return f"{words(name)}: {flags[0]['says']} (seed {seeds}; ε {budgets})"

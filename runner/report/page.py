@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runner.report.analysis import Analysis
-from runner.report.attack_suites import doubts
 from runner.report.certificate_bands import alarms
 from runner.report.findings import describe, findings, seed_note
+from runner.report.flagged import doubts
 from runner.report.tables.certificates import certificate_table
 from runner.report.tables.conditions import condition_table
 from runner.report.tables.suites import suite_table

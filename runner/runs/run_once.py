@@ -17,6 +17,7 @@ from runner import tracking
 from runner.core.activity import working_on
 from runner.core.config import Config
 from runner.core.errors import ConfigError, FailedEarlierError, is_disk_error, reason
+from runner.core.flags import raised, warn
 from runner.core.profiling import profiled
 from runner.core.secrets import HidingFormatter
 from runner.runs.fingerprint import code_of, fingerprint
@@ -61,6 +62,7 @@ def existing_result(run: Run) -> dict[str, Any] | None:
     known = _kept_result(run)
     if known is not None:
         log.info("%s is finished: %s", run.job.name, run.folder)
+        warn(known.get("flags", {}))
         replacement.tidy(run.folder)
     return known
 
@@ -108,7 +110,8 @@ def _work(run: Run, folder: Folder, work: Work, code: dict[str, str]) -> dict[st
     ):
         content = work(folder, tracker)
         scalars = {key: value for key, value in content.items() if isinstance(value, int | float | str | bool)}
-        tracker.summary(scalars)
+        tracker.summary({**scalars, "flags": ", ".join(raised(content.get("flags", {})))})
+        warn(content.get("flags", {}))
     ended = {
         "job": run.job.name,
         **run.columns,

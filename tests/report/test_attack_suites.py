@@ -9,8 +9,8 @@ import pytest
 from synthetic_store import Store, analysis_of, page_of
 
 from runner.report.analysis import Analysis
-from runner.report.attack_suites import doubts
 from runner.report.figures.strength import strength_figures
+from runner.report.flagged import doubts
 from runner.report.tables.suites import suite_table
 
 EPSILONS = [0.0, 0.5, 1.0]
@@ -63,12 +63,12 @@ def test_members_stand_beside_the_suite(analysis: Analysis) -> None:
 
 
 def test_a_raised_flag_is_a_sentence(analysis: Analysis) -> None:
-    assert doubts(analysis.data) == [f"ssr · saliency, suite: random beats gradient: {SAYS} (seed 0, 1; ε 1)"]
+    assert doubts(analysis.data) == [f"random beats gradient: {SAYS}. ssr · saliency, suite (seed 0, 1; ε 1)"]
 
 
 def test_the_page_shows_suites_and_flags(store: Store) -> None:
     text = page_of(store)
-    for shown in ("Not every verdict of the attack suite is to be trusted", "Attack suites", SAYS):
+    for shown in ("Not every number below is to be trusted", "Attack suites", SAYS, 'title="random beats gradient">⚑'):
         assert shown in text
 
 

@@ -11,7 +11,7 @@ from runner.report.tables.values import DASH, NBSP, Value
 _ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "ε": r"$\varepsilon$", "∞": r"$\infty$", "±": r"$\pm$",
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "≈": r"$\approx$", ">": "$>$", DASH: "--",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "≈": r"$\approx$", "⚑": r"$\dagger$", ">": "$>$", DASH: "--",
     NBSP: "~",
 }  # fmt: skip
 
@@ -48,7 +48,7 @@ def _heading(table: Table) -> list[str]:
 def _block(block: Block, count: int) -> list[str]:
     title = escape(f"{block.attribution}, attack {block.attack}")
     lines = [r"\midrule", rf"\multicolumn{{{count + 1}}}{{l}}{{\emph{{{title}}}}} \\"]
-    for series, values in zip(block.series, block.rows, strict=True):
+    for series, values in zip(block.marked, block.rows, strict=True):
         lines.append(" & ".join([escape(series), *map(_text, values)]) + r" \\")
     return lines
 

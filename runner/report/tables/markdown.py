@@ -22,7 +22,7 @@ def _frame(table: Table) -> pd.DataFrame:
     records = [
         [series, block.attribution, block.attack, *map(_text, values)]
         for block in table.blocks
-        for series, values in zip(block.series, block.rows, strict=True)
+        for series, values in zip(block.marked, block.rows, strict=True)
     ]
     headings = [f"{column.group}: {column.heading}" if column.group else column.heading for column in table.columns]
     return pd.DataFrame(records, columns=["defense", "attribution", "attack", *headings])

@@ -16,11 +16,14 @@ from runner.report.tables.values import DASH, NBSP, Column, Value, column_values
 CRITICAL = "topk_intersection"
 """The metric whose critical radius gets a column, if a run has it; `critical.csv` holds those of all bounded metrics."""
 
+FLAG = "⚑"
+
 LEGEND = (
     f"Mean ± half the 95 % interval over training seeds (Student-t); {DASH}: no interval (one seed). "
     "Bold: best mean among the defenses; ≈: its interval overlaps that of the best mean, or is unknown. "
     "ε50: budget at which the metric of the median example falls to one half; >: at least half of the examples never do in at "
-    "least one seed, so only a lower bound is known."
+    "least one seed, so only a lower bound is known. "
+    f"{FLAG}: its runs raised a flag; the page and summary.csv name it."
 )
 
 
@@ -32,6 +35,13 @@ class Block:
     attack: str
     series: list[str]
     rows: list[list[Value]]
+    flags: list[str]
+    """Names of the flags of each row; empty for none."""
+
+    @property
+    def marked(self) -> list[str]:
+        """The names of the curves, marked where there are flags."""
+        return [f"{name} {FLAG}" if flags else name for name, flags in zip(self.series, self.flags, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,9 @@ def _table(analysis: Analysis, setting: dict[str, str]) -> Table:
     for panel, rows in panels:
         by_column = [column_values(rows, column, places[column.key]) for column in columns]
         values = [list(row) for row in zip(*by_column, strict=True)]
-        blocks.append(Block(panel["attribution"], panel["attack"], list(rows["series"]), values))
+        blocks.append(
+            Block(panel["attribution"], panel["attack"], list(rows["series"]), values, list(rows["flags"]))
+        )
     return Table(setting, columns, blocks)
 
 
