@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from runner.cli import refusing
 from runner.core import signals
 from runner.core.config import resolved
+from runner.core.progress import QUIET
+from runner.jobs.closing_table import show_numbers
 from runner.runs.run import Run
 from runner.runs.run_job import run_job
 from runner.sweeps.plan import Plan
@@ -18,4 +23,7 @@ def execute(cfg: DictConfig) -> dict[str, Any]:
     """Execute the job of a composed config; returns the content of its `result.json`. Errors: `StopRequested` on a signal."""
     with refusing(), signals.listening():
         run = Run.of(resolved(cfg))
-        return run_job(run if run.config["rerun"] is None else run.replacing(Plan.of_run(run).replaced()))
+        result = run_job(run if run.config["rerun"] is None else run.replacing(Plan.of_run(run).replaced()))
+    if not os.environ.get(QUIET) and HydraConfig.get().mode == RunMode.RUN:
+        show_numbers(run, result)
+    return result

@@ -77,9 +77,7 @@ def _table(analysis: Analysis, setting: dict[str, str]) -> Table:
     for panel, rows in panels:
         by_column = [column_values(rows, column, places[column.key]) for column in columns]
         values = [list(row) for row in zip(*by_column, strict=True)]
-        blocks.append(
-            Block(panel["attribution"], panel["attack"], list(rows["series"]), values, list(rows["flags"]))
-        )
+        blocks.append(Block(panel["attribution"], panel["attack"], list(rows["series"]), values, list(rows["flags"])))
     return Table(setting, columns, blocks)
 
 

@@ -1,0 +1,88 @@
+"""The small table of its numbers with which `python run.py` ends."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.runs.run import Run
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.table import Table
+
+MOST_BUDGETS = 11
+"""With more budgets the table shows this many, evenly spread, the smallest and the largest among them."""
+_FILES = {"attack": "rows.parquet", "evaluate": "summary.parquet"}
+
+
+def show_numbers(run: Run, result: dict[str, Any]) -> None:
+    """Print the numbers of a finished run and where its files are; for a report, only its page."""
+    from rich.console import Console
+
+    console, folder = Console(soft_wrap=False), run.folder
+    if run.job.name in _FILES:
+        console.print(_budgets(run, folder, result))
+    if "test_accuracy" in result and result["test_accuracy"] is not None:
+        console.print(f"test accuracy {_percent(result)}", highlight=False)
+    page = folder / "index.html"
+    console.print(str(page if page.is_file() else folder), soft_wrap=True, highlight=False)
+
+
+def _percent(result: dict[str, Any]) -> str:
+    mean = f"{100 * result['test_accuracy']:.1f} %"
+    low, high = (result.get(f"test_accuracy_{side}") for side in ("low", "high"))
+    if low is None or high is None or low < 0 or high > 1:  # as over two seeds
+        return mean
+    return f"{mean} (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+
+
+def _budgets(run: Run, folder: Path, result: dict[str, Any]) -> Table:
+    """One row per budget, one column per metric: means over the examples, over seeds with half their 95 % interval."""
+    from pyarrow import parquet  # pandas would take longer to import than all this
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    frame = parquet.read_table(folder / _FILES[run.job.name])
+    metrics = list(run.parts.metrics)
+    cells = _over_seeds(frame, metrics) if run.job.name == "evaluate" else _of_rows(frame, metrics)
+    title = " · ".join(str(run.columns[key]) for key in ("dataset", "model", "defense", "attribution", "attack"))
+    table = Table(
+        title=f"{title}, {run.config['epsilon']['norm']}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    table.add_column("epsilon", justify="right")
+    for name in metrics:
+        arrow = "↑" if run.parts.metrics[name].direction == "higher" else "↓"
+        table.add_column(f"{name.replace('_', ' ')} {arrow}", justify="right")
+    for epsilon in _spread(sorted(set(frame["epsilon"].to_pylist()))):
+        table.add_row(f"{epsilon:g}", *(cells[epsilon, name] for name in metrics))
+    table.caption = f"{_counted(result)}; arrows point to more robust values"
+    table.caption_justify = "left"
+    return table
+
+
+def _counted(result: dict[str, Any]) -> str:
+    if "runs" in result:
+        return f"means and half the 95 % intervals over {len(result['runs'])} seeds"
+    return f"means over {result['examples']} examples"
+
+
+def _over_seeds(frame: pa.Table, metrics: list[str]) -> dict[tuple[float, str], str]:
+    found = {}
+    for row in frame.to_pylist():
+        half = (row["high"] - row["low"]) / 2
+        found[row["epsilon"], row["metric"]] = f"{row['mean']:.3f}" + ("" if math.isnan(half) else f"±{half:.3f}")
+    return found
+
+
+def _of_rows(frame: pa.Table, metrics: list[str]) -> dict[tuple[float, str], str]:
+    means = frame.group_by("epsilon").aggregate([(name, "mean") for name in metrics]).to_pylist()
+    return {(row["epsilon"], name): f"{row[f'{name}_mean']:.3f}" for row in means for name in metrics}
+
+
+def _spread(epsilons: list[float]) -> list[float]:
+    if len(epsilons) <= MOST_BUDGETS:
+        return epsilons
+    places = {round(number * (len(epsilons) - 1) / (MOST_BUDGETS - 1)) for number in range(MOST_BUDGETS)}
+    return [epsilons[place] for place in sorted(places)]

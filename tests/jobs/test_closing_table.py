@@ -1,0 +1,26 @@
+"""What `python run.py` prints last: its own numbers, read back from its files."""
+
+import pandas as pd
+import pytest
+from running import attack_run, do
+
+from runner.jobs.closing_table import MOST_BUDGETS, _spread, show_numbers
+
+
+def test_an_attack_ends_with_its_means(compose, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    config = compose("job=attack", "metrics=[topk_intersection,spearman]")
+    result, run = do(config), attack_run(config)
+    show_numbers(run, result)
+    printed = capsys.readouterr().out
+    means = pd.read_parquet(run.folder / "rows.parquet").groupby("epsilon")[["topk_intersection", "spearman"]].mean()
+    lines = [line.split() for line in printed.splitlines()]
+    for epsilon, row in means.iterrows():
+        assert [f"{epsilon:g}", *(f"{value:.3f}" for value in row)] in lines
+    assert str(run.folder) in printed
+    assert max(map(len, printed.splitlines()[:8])) <= 120
+
+
+def test_many_budgets_are_spread() -> None:
+    shown = _spread([number / 100 for number in range(101)])
+    assert (len(shown), shown[0], shown[-1]) == (MOST_BUDGETS, 0.0, 1.0)
