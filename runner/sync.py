@@ -31,6 +31,8 @@ SECONDS = 600.0
 """Time limit of one upload: without a network, `wandb sync` tries forever."""
 
 _IDENT, _HEADER, _BLOCK = b":W&B", 7, 32 * 1024
+_NO_LOGIN = "No API key configured"
+"""What `wandb sync` says without a login."""
 _WAITS: tuple[State, str] = ("failed", "its earlier part failed")
 _LAST = (1, 4)
 """Kinds of chunk that end a record: a whole record, and the last part of one."""
@@ -84,11 +86,21 @@ def torn(content: bytes) -> str | None:
 
 
 def upload(runs: Sequence[Run], outputs: Sequence[Path], console: Console) -> Counter[State]:
-    """Upload every run and print the outcome. After a failure, later segments of the same run are not uploaded."""
+    """Upload every run and print the outcome. After a failure, later segments of the same run are not uploaded.
+
+    Without a login nothing can be uploaded: that is said once, and the runs that wait count as failed.
+    """
     counts: Counter[State] = Counter()
     failed_ids: set[str] = set()
-    for run in runs:
+    for place, run in enumerate(runs):
         state, reason = _WAITS if run.id in failed_ids else _upload(run, outputs)
+        if _NO_LOGIN in reason:
+            waiting = sum(not later.synced for later in runs[place:])
+            console.print(
+                f"not logged in to W&B, so {waiting} runs wait: `wandb login`, or set WANDB_API_KEY, and try again"
+            )
+            counts["failed"] += waiting
+            return counts
         counts[state] += 1
         if state == "failed":
             failed_ids.add(run.id)

@@ -25,7 +25,7 @@ for name in os.environ.get("SLOW", "").split():
     time.sleep(30 if name in run.name else 0)
 if any(name in run.name for name in os.environ.get("REFUSED", "").split()):
     print("wandb: Syncing 1 run(s):")
-    print("wandb: ERROR the server said no", file=sys.stderr)
+    print(os.environ.get("SAYS", "wandb: ERROR the server said no"), file=sys.stderr)
 else:
     file.with_name(file.name + ".synced").touch()
 """
@@ -99,6 +99,18 @@ def test_one_by_one_and_only_once(add, outputs: Path, capsys) -> None:
     assert sync.main([str(outputs)]) == 0
     assert called(outputs)[3:] == ["attack-dddddddddddd"]
     assert counts(capsys.readouterr().err)["skipped"] == 3
+
+
+def test_without_a_login_it_says_so_once(add, outputs: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    for minute, name in enumerate(("train-aaaaaaaaaaaa", "attack-bbbbbbbbbbbb", "attack-cccccccccccc")):
+        add(name, minute)
+    monkeypatch.setenv("REFUSED", "-")
+    monkeypatch.setenv("SAYS", "Error: No API key configured. Use `wandb login` to log in.")
+    assert sync.main([str(outputs)]) == 1
+    assert called(outputs) == ["train-aaaaaaaaaaaa"]
+    err = capsys.readouterr().err
+    assert err.startswith("not logged in to W&B, so 3 runs wait: `wandb login`, or set WANDB_API_KEY, and try again\n")
+    assert counts(err)["failed"] == 3
 
 
 def test_torn_runs_are_left_alone_with_a_message_and_stop_nobody(add, outputs: Path, capsys) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from runner.report.analysis import Analysis, robustness_column
 from runner.report.data import select
@@ -51,7 +52,7 @@ def _figure(analysis: Analysis, setting: Mapping[str, str], rows: pd.DataFrame) 
             _column(axis, chosen, names, key, colours[attack], markers[attack], shift)
         axis.set_title(words(attribution))
     _column(axes[-1], defenses, names, "seconds_per_epoch", UNDEFENDED, MARKERS[0])
-    axes[-1].set_xscale("log")
+    _scale_of_seconds(axes[-1], defenses["seconds_per_epoch"])
     axes[-1].set_title("seconds an epoch ↓")
     marks = [
         Line2D([], [], color=colours[attack], marker=markers[attack], linestyle="", label=f"{attack} attack")
@@ -59,6 +60,20 @@ def _figure(analysis: Analysis, setting: Mapping[str, str], rows: pd.DataFrame) 
     ]
     legend(figure, f"{metric.title}, {meaning} · {setting_title(setting)}", marks)
     return figure
+
+
+def _scale_of_seconds(axis: Axes, seconds: pd.Series[float]) -> None:
+    """A logarithmic axis if the slowest takes five times as long as the fastest or more, with a few round ticks."""
+    known = seconds[seconds > 0]
+    if known.empty or known.max() < 5 * known.min():
+        return
+    axis.set_xscale("log")
+    decades = np.log10(known.max() / known.min())
+    axis.xaxis.set_major_locator(
+        LogLocator(subs=(1.0,) if decades > 2 else (1.0, 3.0) if decades > 1 else (1.0, 2.0, 5.0))
+    )
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
 
 
 def _column(

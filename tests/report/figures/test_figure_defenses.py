@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from synthetic_store import Store, analysis_of
 
 from runner.report.analysis import Analysis
-from runner.report.figures.ranking import ranking_figures
+from runner.report.figures.ranking import _scale_of_seconds, ranking_figures
 from runner.report.figures.scatter import pareto, scatter_figures
 from runner.report.figures.styles import OKABE_ITO, UNDEFENDED, styles
 from runner.report.figures.training import training_figures
@@ -58,7 +60,18 @@ def test_the_ranking_lists_defenses_by_robustness_with_the_undefended_band(quick
     values = next(line for line in robust.lines if len(line.get_xdata()) == 4)
     assert values.get_xdata() == pytest.approx([0.8, 0.825, 0.875, 0.9])
     assert robust.patches, "the interval of the undefended model is shaded"
-    assert cost.get_xscale() == "log"
+    assert cost.get_xscale() == "linear"  # the slowest takes less than five times as long as the fastest
+
+
+@pytest.mark.parametrize(("slowest", "shown"), [(8.0, ["2", "5"]), (30.0, ["3", "10", "30"]), (700.0, ["10", "100"])])
+def test_a_long_scale_of_seconds_has_a_few_round_ticks(slowest: float, shown: list[str]) -> None:
+    axis = Figure().add_subplot()
+    axis.plot([1.5, slowest], [0, 1], ".")
+    _scale_of_seconds(axis, pd.Series([1.5, slowest]))
+    axis.figure.canvas.draw()
+    low, high = axis.get_xlim()
+    ticks = [(tick, label.get_text()) for tick, label in zip(axis.get_xticks(), axis.get_xticklabels(), strict=True)]
+    assert [text for tick, text in ticks if low < tick < high and tick >= 1.5] == shown
 
 
 def test_few_defenses_need_no_ranking(store: Store) -> None:
