@@ -97,7 +97,8 @@ def upload(runs: Sequence[Run], outputs: Sequence[Path], console: Console) -> Co
         if _NO_LOGIN in reason:
             waiting = sum(not later.synced for later in runs[place:])
             console.print(
-                f"not logged in to W&B, so {waiting} runs wait: `wandb login`, or set WANDB_API_KEY, and try again"
+                f"not logged in to W&B, so {waiting} runs wait: `wandb login`, or set WANDB_API_KEY, and try again",
+                soft_wrap=True,
             )
             counts["failed"] += waiting
             return counts

@@ -54,5 +54,5 @@ class AdversarialTraining:
 
         epsilon = float(exact(self.epsilon, "defense.epsilon"))
         adversary = self.attack(steps=self.steps, step_size=self.step_size, random_start=self.random_start)
-        with evaluating(model):
+        with evaluating(model, "running"):
             return adversary(raised, batch.images, epsilon, self.norm, batch.keys).detach()

@@ -104,7 +104,7 @@ def _input_shapes(model: nn.Module, layers: dict[str, Layer], images: Tensor) ->
 
     handles = [layer.register_forward_pre_hook(remember(name)) for name, layer in layers.items()]
     try:
-        with evaluating(model), torch.no_grad():
+        with evaluating(model, "running"), torch.no_grad():
             model(images)
     finally:
         for handle in handles:

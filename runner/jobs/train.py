@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from runner.core import signals
+from runner.core.flags import as_data
 from runner.core.progress import progress
 from runner.datasets.base import Examples
 from runner.runs.run import Run
@@ -16,6 +17,7 @@ from runner.store import files
 from runner.store.folder import Folder
 from runner.tracking import Tracker
 from runner.training.checkpoint import Checkpoint
+from runner.training.recomputed_statistics import accuracy_with_fresh_statistics, statistics_flag
 from runner.training.trainer import Trainer, accuracy
 
 LEAST_STEPS = 100
@@ -73,6 +75,7 @@ def _epoch(number: int, trainer: Trainer, checkpoint: Checkpoint, history: list[
 def _finish(folder: Folder, tracker: Tracker, history: list[dict[str, float]], trainer: Trainer) -> dict[str, Any]:
     model, test = trainer.judged, trainer.data.test
     test_accuracy = history[-1]["test_accuracy"] if history else accuracy(model, test, trainer.device)
+    fresh = accuracy_with_fresh_statistics(model, trainer.data, trainer.device) if history else None
     if len(history) * len(trainer.data.train) >= LEAST_STEPS * trainer.training.batch_size:
         _refuse_chance(test_accuracy, test)
     stored = [folder.path / "model.safetensors", folder.path / "config.yaml"]
@@ -82,6 +85,7 @@ def _finish(folder: Folder, tracker: Tracker, history: list[dict[str, float]], t
     watched = ("top_eigenvalue", "gradient_lipschitz", "forward_passes", "backward_passes")
     return {
         "test_accuracy": test_accuracy,
+        **_statistics(test_accuracy, fresh),
         "test_examples": len(test),
         "train_examples": len(trainer.data.train),
         "epochs": len(history),
@@ -89,6 +93,14 @@ def _finish(folder: Folder, tracker: Tracker, history: list[dict[str, float]], t
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         **{name: history[-1][name] for name in watched if history and name in history[-1]},
     }
+
+
+def _statistics(test_accuracy: float, fresh: float | None) -> dict[str, Any]:
+    """The accuracy with fresh statistics of batch normalisation, and the flag about it; empty for a network without."""
+    if fresh is None:
+        return {}
+    flags = {"batchnorm_statistics": statistics_flag(test_accuracy, fresh)}
+    return {"test_accuracy_fresh_statistics": fresh, "flags": as_data(flags)}
 
 
 def _refuse_chance(test_accuracy: float, test: Examples) -> None:

@@ -17,6 +17,7 @@ from runner.core.config import Config
 from runner.core.types import Batch, Defense, kept_state, steps_per_batch
 from runner.datasets.augment import augment
 from runner.datasets.base import Dataset, Examples
+from runner.defenses.modes import training_step
 from runner.runs.run import Run
 from runner.store import files
 from runner.training.monitoring import Passes, curvature
@@ -125,6 +126,10 @@ class Trainer:
     def _step(self, batch: Batch) -> dict[str, Tensor]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.training.rate(batch.progress)
+        with training_step(self.model, batch.images):
+            return self._descend(batch)
+
+    def _descend(self, batch: Batch) -> dict[str, Tensor]:
         loss, scalars = self.defense.loss(self.model, batch)
         if not math.isfinite(float(loss.detach())):
             files.write_tensors(self.culprit, {"images": batch.images, "labels": batch.labels, "keys": batch.keys})
