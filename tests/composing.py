@@ -45,6 +45,15 @@ def _loader() -> ConfigLoader:
     return SweepLoader(search_path, OmegaConf.create())
 
 
+OWN = {
+    "model=own": ["model.target=my_package.MyNet"],
+    "model=torchvision": ["model.architecture=squeezenet1_1", "dataset=cifar10"],
+    "model=timm": ["model.architecture=test_resnet", "dataset=cifar10"],
+    "attribution=own": ["attribution.target=my_package.my_map"],
+}
+"""What options need that take code or networks by name."""
+
+
 def option(group: str, name: str) -> DictConfig:
     """One option of a group of conf/ with what it is based on, by itself; interpolations stay as they are written."""
     with hydra.initialize_config_dir(str(ROOT / "conf" / group), version_base="1.3"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import hydra
 import pytest
-from composing import ROOT, composed
+from composing import OWN, ROOT, composed
 from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import OmegaConf
@@ -28,6 +28,7 @@ GROUPS = (
 YAMLS = sorted((ROOT / "conf").rglob("*.yaml"))
 PLUGINS = ("datasets", "models", "attributions", "attacks", "defenses", "metrics", "certificates")
 NEEDS = {
+    **OWN,
     "dataset=image_folder": ["dataset.name=mine", "dataset.classes=3"],
     "model=efficientnet_lite0": ["dataset=imagenet_sample"],
     "epsilon=unbounded": ["attack=manipulate_free"],

@@ -21,12 +21,15 @@ def write_gallery(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame, fil
     last = rows[rows.epsilon == rows.epsilon.max()].reset_index(drop=True)
     order = last[metric].sort_values(ascending=setup.metrics[metric].direction == "higher", kind="stable").index
     chosen = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
+    names = setup.run.parts.dataset.classes
     examples = [
         {
             "role": role,
             "example_id": int(last.example_id[index]),
             "label": int(last.label[index]),
+            "label_name": names[last.label[index]],
             "prediction": int(last.clean_prediction[index]),
+            "prediction_name": names[last.clean_prediction[index]],
             "value": float(last[metric][index]),
         }
         for role, index in chosen.items()
@@ -64,9 +67,10 @@ def draw_gallery(setup: Setup, file: Path) -> Path:
     from runner.report.figures.gallery import gallery_figure
     from runner.report.figures.styles import RC
     from runner.report.load import read_gallery
+    from runner.report.naming import curve_name
 
     columns = setup.run.columns
-    title = f"{columns['defense']} · {columns['attribution']}, {columns['attack']} attack · seed {columns['seed']}"
+    title = f"{curve_name(columns)} · {columns['attribution']}, {columns['attack']} attack · seed {columns['seed']}"
     with mpl.rc_context(RC):
         picture = png(gallery_figure(read_gallery(file, columns), None, title))
     with files.replacing(file.with_suffix(".png")) as temporary:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runner.attributions.baseline import level_image, levels
+from runner.attributions.linearity import require_rules
 from runner.attributions.propagation import Call, Ruled, record, replay, secant, with_slope
 from runner.attributions.saliency import Saliency
 from runner.core.errors import require_at_least
@@ -51,6 +52,12 @@ class DeepLift:
 
         multipliers = Saliency(chunk=self.chunk)(Ruled(model, run), images, targets, keys)
         return multipliers * (images - baseline) if self.multiply_by_input else multipliers
+
+    def inspect(self, model: nn.Module, images: Tensor) -> bool:
+        """True. Errors: `ConfigError` naming a layer without a rule, or a baseline with another number of channels."""
+        level_image(self.baseline, images)
+        require_rules(model, images)
+        return True
 
 
 def _rule(call: Call, reference: Call, inputs: Tensor, outputs: Tensor) -> Tensor:

@@ -55,6 +55,13 @@ class GradCam:
         maps = summed(model, images, 1, self.chunk, one_pass)
         return maps.expand(-1, channels, -1, -1) / channels
 
+    def inspect(self, model: nn.Module, images: Tensor) -> bool:
+        """True. Errors: `ConfigError` for a network without the layer."""
+        with self._watched(model) as seen, torch.no_grad():
+            model(images)
+        self._features(seen)
+        return True
+
     @contextmanager
     def _watched(self, model: nn.Module) -> Iterator[list[Tensor]]:
         """The outputs of the layer, or of all convolutions, in call order; the hooks are removed afterwards."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from runner.attributions.linearity import require_rules
 from runner.attributions.options import GradientOptions
 from runner.attributions.propagation import Call, Ruled, derivative, record, replay, with_slope
 from runner.attributions.saliency import Saliency
@@ -29,6 +30,11 @@ class GuidedBackprop(GradientOptions):
         guided = Ruled(model, lambda places: replay(model, places, record(model, places), _rule))
         saliency = Saliency(output=self.output, multiply_by_input=self.multiply_by_input, chunk=self.chunk)
         return saliency(guided, images, targets, keys)
+
+    def inspect(self, model: nn.Module, images: Tensor) -> bool:
+        """True. Errors: `ConfigError` naming a layer without a rule."""
+        require_rules(model, images)
+        return True
 
 
 def _rule(call: Call, inputs: Tensor, outputs: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from runner.attributions.linearity import require_rules
 from runner.attributions.options import amount
 from runner.attributions.propagation import Ruled, record, replay, with_slope
 from runner.attributions.relevance import Relevance, RuleSet, Sharing
@@ -70,6 +71,12 @@ class LayerwiseRelevance:
             return replay(network, entered, calls, Relevance(chosen, calls, pixels, box))
 
         return Saliency(chunk=self.chunk)(Ruled(model, run), images, targets, keys)
+
+    def inspect(self, model: nn.Module, images: Tensor) -> bool:
+        """True. Errors: `ConfigError` naming a layer without a rule."""
+        normalise, network = _parts(model)
+        require_rules(network, normalise(images), "" if network is model else "network")
+        return True
 
 
 def _parts(model: nn.Module) -> tuple[nn.Module, nn.Module]:

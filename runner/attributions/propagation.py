@@ -72,7 +72,7 @@ def record(network: nn.Module, images: Tensor, name: str = "") -> list[Call]:
         # a copy: later code may modify the output in place
         calls.append(Call(names[module], module, kinds[module], inputs[0], outputs.clone(), source))
 
-    with _hooked(names, keep):
+    with hooked(names, keep):
         network(images)
     return calls
 
@@ -90,7 +90,7 @@ def replay(network: nn.Module, images: Tensor, calls: list[Call], rule: Rule) ->
         finally:
             busy[0] = False
 
-    with _hooked(layers(network), apply):
+    with hooked(layers(network), apply):
         logits: Tensor = network(images)
     return logits
 
@@ -145,7 +145,9 @@ def secant(function: Callable[[Tensor], Tensor], values: Tensor, reference: Tens
 
 
 @contextmanager
-def _hooked(layers: dict[nn.Module, str], hook: Callable[..., Any]) -> Iterator[None]:
+def hooked(layers: dict[nn.Module, str], hook: Callable[..., Any]) -> Iterator[None]:
+    """A forward hook on every layer, for as long as the context lasts. It is no part of the network: see `interception`."""
+
     def outside(*arguments: Any) -> Any:
         with only(None):
             return hook(*arguments)

@@ -136,7 +136,7 @@ class Relevance:
 
 def handed_on(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
     """z f(z) / (z^2 + f(0)^2) of an activation: f(z) / z, with its pole at 0 cut off where f(0) is not 0."""
-    offset = function(values.new_zeros(()))
+    offset = function(torch.zeros_like(values[:1]))  # a PReLU wants its channels
     squares = values.square() + offset.square()
     return values * function(values) / squares.clamp_min(torch.finfo(values.dtype).tiny)
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from runner.core.errors import ConfigError, unknown_key
+from runner.core.locate import locate
 from runner.core.type_hints import check_types
 
-logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs, in several lines, the error that it then raises
+T = TypeVar("T")
 _META = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 
@@ -36,6 +36,20 @@ def build(node: DictConfig | Mapping[str, Any], key: str, **extra: Any) -> Any:
         raise
 
 
+def called(make: Callable[[], T], key: str) -> T:
+    """What code of others makes of the values at `key`. Errors: `ConfigError` with the first line of what it raises."""
+    try:
+        return make()
+    except ConfigError:
+        raise
+    except Exception as error:
+        cause = (error.__cause__ or error) if isinstance(error, InstantiationException) else error
+        told = (str(cause).strip().splitlines() or [""])[0]
+        raise ConfigError(
+            f"{key}: it raises {type(cause).__name__}: {told} (HYDRA_FULL_ERROR=1 shows where)"
+        ) from error
+
+
 def _check_keys(node: Any, key: str, extra: set[str]) -> None:
     """Reject keys that the target, or a nested target, does not take; done before any of them is called."""
     if isinstance(node, list):
@@ -44,10 +58,9 @@ def _check_keys(node: Any, key: str, extra: set[str]) -> None:
     if not isinstance(node, dict):
         return
     if "_target_" in node:
-        target = _locate(str(node["_target_"]), key)
-        parameters = inspect.signature(target).parameters
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-            allowed = set(parameters) - extra
+        target = locate(str(node["_target_"]), f"{key}._target_")
+        if (allowed := _parameters(target)) is not None:
+            allowed -= extra
             for name in sorted(set(node) - _META - allowed):
                 raise ConfigError(unknown_key(f"{key}.{name}", allowed))
         check_types(target, node, key)
@@ -55,8 +68,11 @@ def _check_keys(node: Any, key: str, extra: set[str]) -> None:
         _check_keys(item, f"{key}.{name}", set())
 
 
-def _locate(target: str, key: str) -> Any:
+def _parameters(target: Any) -> set[str] | None:
+    """The names that a class or function takes; None if it takes any, or cannot be asked (some of those written in C)."""
     try:
-        return get_object(target)
-    except Exception as error:
-        raise ConfigError(f"{key}._target_={target}: cannot be imported ({error})") from error
+        parameters = inspect.signature(target).parameters
+    except ValueError:
+        return None
+    free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return None if free else set(parameters)

@@ -21,6 +21,13 @@ class ConfigError(ValueError):
         hint = f" (did you mean {close[0]}?)" if close else ""
         return cls(f"{key}={value}: allowed are {', '.join(names) or 'none'}{hint}")
 
+    @classmethod
+    def near(cls, key: str, value: object, allowed: Iterable[str], where: str) -> ConfigError:
+        """The error for a value outside a long list that `where` has: the nearest of it."""
+        names = list(allowed)
+        close = difflib.get_close_matches(str(value), names, n=5, cutoff=0.5)
+        return cls(f"{key}={value}: must be one of the {len(names)} of {where}; near are {', '.join(close) or 'none'}")
+
 
 class StoreError(RuntimeError):
     """The store holds something that cannot be used (a newer version, a torn or foreign file)."""

@@ -55,6 +55,17 @@ def exact_gradient(attribution: Attribution) -> bool:
 
 
 @runtime_checkable
+class Inspecting(Protocol):
+    """An attribution that not every network has: it needs certain layers, or is the user's own code."""
+
+    def inspect(self, model: nn.Module, images: Tensor) -> bool:
+        """Try it on a few images (N, C, H, W) before any work. Returns whether its map has a gradient in them.
+
+        Both may be on the meta device, which has no values. Errors: `ConfigError` for a network that it cannot explain.
+        """
+
+
+@runtime_checkable
 class Referenced(Protocol):
     """An attribution that compares an image with training images (expected gradients)."""
 

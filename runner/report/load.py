@@ -80,7 +80,8 @@ def _fallback_group(result: Mapping[str, Any]) -> str:
 
 def _names(runs: pd.DataFrame, failures: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     known = [failure for failure in failures if all(key in failure for key in IDENTITY)]
-    configurations = pd.concat([runs, pd.DataFrame(known, columns=list(IDENTITY))])[list(IDENTITY)]
+    columns = [*IDENTITY, "weights"]
+    configurations = pd.concat([runs, pd.DataFrame(known, columns=columns)]).reindex(columns=columns)
     return series_names(configurations, PANEL)
 
 

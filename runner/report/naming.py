@@ -36,8 +36,14 @@ def budget_label(epsilon: float, norm: str) -> str:
 
 
 def is_undefended(name: str) -> bool:
-    """Whether a curve is that of the defense `none`."""
-    return name.split(" ", maxsplit=1)[0] == "none"
+    """Whether a curve is that of the defense `none`, and not of given weights, which may have had any training."""
+    return name.split(" #", maxsplit=1)[0] == "none"
+
+
+def curve_name(labels: Mapping[Any, Any]) -> str:
+    """The defense, followed by the weights file that the model started from, if there was one: `none (ckpt_a)`."""
+    weights = labels.get("weights")
+    return f"{labels['defense']} ({weights})" if isinstance(weights, str) else str(labels["defense"])
 
 
 def natural_key(name: str) -> list[tuple[int, float, str]]:
@@ -53,9 +59,10 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def series_names(runs: pd.DataFrame, panel: Sequence[str]) -> dict[str, str]:
-    """group_id -> name of its curve: the defense, with a short id where a panel has two configurations of that name."""
+    """group_id -> name of its curve, with a short id where a panel has two configurations of that name."""
     names: dict[str, str] = {}
-    for key, group in runs.groupby([*panel, "defense"], sort=False, dropna=False):
+    named = runs.assign(curve=[curve_name(run) for run in runs.to_dict("records")])
+    for key, group in named.groupby([*panel, "curve"], sort=False, dropna=False):
         ids = sorted(group["group_id"].unique())
         suffixes = _short_suffixes(ids) if len(ids) > 1 else [""]
         names |= {group_id: f"{key[-1]}{suffix}" for group_id, suffix in zip(ids, suffixes, strict=True)}

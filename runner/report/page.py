@@ -71,5 +71,9 @@ def _all(*groups: Mapping[str, Sequence[Picture]] | None) -> list[Picture]:
 
 def configuration(failure: Mapping[str, Any]) -> str:
     """The configuration of a failed run as far as it is known, else its folder."""
-    known = [str(failure[key]) for key in ("dataset", "model", "defense", "attribution", "attack") if key in failure]
+    known = [
+        str(failure[key])
+        for key in ("dataset", "model", "weights", "defense", "attribution", "attack")
+        if key in failure
+    ]
     return ", ".join(known) or str(failure.get("folder", "unknown"))

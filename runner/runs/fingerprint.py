@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.hashing import digest
-from runner.runs.module_hashes import hashes, module_of
+from runner.runs.module_hashes import VERSION, hashes, module_of, versions
 from runner.runs.run import Run
 
 NAMED = 3
@@ -27,6 +27,13 @@ COUNTED = (
 )
 """The modules of this project that numbers come from. A user's own modules always count; editing any other makes nothing stale."""
 
+PACKAGES = {
+    "runner.models.torchvision_network": "torchvision",
+    "runner.models.resnet": "torchvision",
+    "runner.models.timm_network": "timm",
+}
+"""Modules of this project whose networks an installed package defines: its version counts for the runs that use them."""
+
 RULES = 2
 """Version of these rules, in each fingerprint. Version 1, which is not stated, counted all modules but a list of exceptions."""
 
@@ -38,7 +45,8 @@ def code_of(run: Run) -> dict[str, str]:
     nodes = [run.config.get(group) for group in run.job.plug_ins]
     targets = {target for node in nodes for target in _targets(node)}
     roots = {name for target in targets if (name := module_of(target)) is not None}
-    return dict(hashes(frozenset({*run.job.code, *roots}), COUNTED))
+    used = roots | {PACKAGES[name] for name in roots & PACKAGES.keys()}
+    return {**hashes(frozenset({*run.job.code, *roots}), COUNTED), **versions(frozenset(used), COUNTED)}
 
 
 def fingerprint(run: Run, code: Mapping[str, str]) -> dict[str, Any]:
@@ -68,8 +76,9 @@ def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """The modules that were edited, added or removed."""
-    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    """The modules that were edited, added or removed, and the packages with another version; older results state none."""
+    names = {name for name in {*before, *now} if before.get(name) != now.get(name)}
+    return sorted(name for name in names if not name.endswith(VERSION) or (name in before and name in now))
 
 
 def _in_new_rules(code: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
@@ -90,10 +99,13 @@ def _moves() -> dict[str, dict[str, str]]:
 
 
 def _targets(node: Any) -> Iterator[str]:
-    """Every `_target_` in a part of the config, except those of an attack's source, which is a separate run."""
+    """Every `_target_` in a part of the config, and every `target`, the user's code that it takes.
+
+    Not those of an attack's source, which is a separate run.
+    """
     if isinstance(node, Mapping):
         if "_target_" in node:
-            yield str(node["_target_"])
+            yield from (str(node[key]) for key in ("_target_", "target") if key in node)
         for name, item in node.items():
             if name != "source":
                 yield from _targets(item)

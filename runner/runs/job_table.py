@@ -9,6 +9,7 @@ from typing import Any
 from runner.core.config import Config
 from runner.core.hashing import digest
 from runner.runs.identity import attack_identity, group_identity, source_of, train_identity
+from runner.runs.labels import folder_labels, names
 
 _TRAINED = ("dataset", "model", "defense")
 _ATTACKED = (*_TRAINED, "attribution", "attack")
@@ -50,23 +51,19 @@ class Job:
         return f"runner.jobs.{self.name}.run"
 
 
-def _names(config: Config, groups: tuple[str, ...]) -> dict[str, Any]:
-    return {group: str(config[group]["name"]) for group in groups}
-
-
 def _seeded(groups: tuple[str, ...]) -> Callable[[Config], list[str]]:
-    return lambda config: [*_names(config, groups).values(), f"s{config['seed']}"]
+    return lambda config: [*folder_labels(config, groups), f"s{config['seed']}"]
 
 
 def _training(config: Config) -> Identified:
     train_id = digest(train_identity(config))
-    return Identified(train_id, _names(config, _TRAINED) | {"seed": config["seed"], "train_id": train_id})
+    return Identified(train_id, names(config, _TRAINED) | {"seed": config["seed"], "train_id": train_id})
 
 
 def _attack(config: Config) -> Identified:
     science = attack_identity(config)
     run_id = digest(science)
-    columns = _names(config, _ATTACKED) | {"seed": config["seed"], "norm": config["epsilon"]["norm"]}
+    columns = names(config, _ATTACKED) | {"seed": config["seed"], "norm": config["epsilon"]["norm"]}
     columns |= {"train_id": science["train_id"], "run_id": run_id, "group_id": digest(group_identity(config))}
     return Identified(run_id, columns)
 
@@ -79,7 +76,7 @@ def _attack_inputs(config: Config) -> list[tuple[str, Config]]:
 def _evaluation(config: Config) -> Identified:
     group_id = digest(group_identity(config))
     identity = digest({"group": group_id, "seeds": sorted(config["seeds"])})
-    return Identified(identity, _names(config, _ATTACKED) | {"seeds": config["seeds"], "group_id": group_id})
+    return Identified(identity, names(config, _ATTACKED) | {"seeds": config["seeds"], "group_id": group_id})
 
 
 _ROWS = (
@@ -105,7 +102,7 @@ _ROWS = (
     Job(
         name="evaluate",
         folder="evaluations",
-        labels=lambda config: list(_names(config, _ATTACKED).values()),
+        labels=lambda config: folder_labels(config, _ATTACKED),
         identify=_evaluation,
         inputs=lambda config: [("attack", {**config, "seed": seed}) for seed in config["seeds"]],
         needs_all_inputs=False,

@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
+from runner.core.locate import search_working_directory
+
 DIGITS = 12
 _OWN = __name__.split(".", maxsplit=1)[0]
+VERSION = " (version)"
+"""What follows the name of an installed package, which counts by its version."""
 _STANDARD = Path(sysconfig.get_path("stdlib"))
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A module's hash, and the modules of the project that it imports."""
+    """A module's hash, the modules of the project that it imports, and the installed packages that a user's module imports."""
 
     digest: str
     imports: frozenset[str]
+    packages: frozenset[str]
     empty: bool
 
 
@@ -40,6 +47,7 @@ class _Place:
 
 def module_of(target: str) -> str | None:
     """The module of a `_target_` such as `package.module.Class`; None if there is none."""
+    search_working_directory()
     names = target.split(".")
     return next((name for end in range(len(names), 0, -1) if _file(name := ".".join(names[:end]))), None)
 
@@ -56,6 +64,33 @@ def hashes(roots: frozenset[str], counted: tuple[str, ...]) -> Mapping[str, str]
     around = {above for name in found for above in _packages(name) if _counts(above, counted)}
     sources = {name: source for name in sorted(found | around) if (source := _source(name)) is not None}
     return {name: source.digest for name, source in sources.items() if not source.empty}
+
+
+@cache
+def versions(roots: frozenset[str], counted: tuple[str, ...]) -> Mapping[str, str]:
+    """`package (version)` -> version, for the installed packages of the roots, and those that the user's modules import."""
+    found = {name.split(".", maxsplit=1)[0] for name in roots if not _is_own(name)}
+    for name in _reached(roots, counted):
+        source = _source(name)
+        found |= source.packages if source is not None else set()
+    stated = {package: number for package in sorted(found) if (number := _version(package)) is not None}
+    return {f"{package}{VERSION}": number for package, number in stated.items()}
+
+
+def _version(package: str) -> str | None:
+    """The version of the distribution that a package is from; None for one of the standard library."""
+    if package in sys.stdlib_module_names:
+        return None
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        found = _distributions().get(package)
+    return None if found is None else version(found[0])
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()
 
 
 def _reached(roots: Iterable[str], counted: tuple[str, ...]) -> set[str]:
@@ -91,7 +126,9 @@ def _source(name: str) -> _Source | None:
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     followed = _imports(tree, package) if _is_own(name) else ()
-    return _Source(digest, frozenset(followed), empty=not _code(tree.body))
+    users = _is_own(name) and name.split(".", maxsplit=1)[0] != _OWN
+    packages = frozenset(_packages_imported(tree)) if users else frozenset[str]()
+    return _Source(digest, frozenset(followed), packages, empty=not _code(tree.body))
 
 
 def _text(node: object) -> str:
@@ -125,6 +162,14 @@ def _imports(node: ast.AST, package: str) -> Iterator[str]:
         yield from (name if _file(name) else base for name in names)
     for child in ast.iter_child_nodes(node):
         yield from _imports(child, package)
+
+
+def _packages_imported(tree: ast.AST) -> Iterator[str]:
+    """The packages that are imported anywhere in a module, but for those of the project."""
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [str(node.module)] if isinstance(node, ast.ImportFrom) and not node.level else []
+        yield from (name.split(".", maxsplit=1)[0] for name in names if not _is_own(name))
 
 
 @cache

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from runner.attributions.own import as_attribution, is_map
 from runner.core.build import build
 from runner.core.config import Config, without_labels
 from runner.core.errors import ConfigError, require
 from runner.core.grid import EpsilonGrid
+from runner.core.locate import locate
 from runner.core.types import Attribution, Certificate, ContextualMetric, Defense, Explain, Metric, Referenced
 from runner.datasets.base import Dataset
 from runner.metrics.reduction import reduce
@@ -51,8 +53,12 @@ class Parts:
     @property
     def attribution(self) -> Attribution:
         """The attribution, without the training images that it may compare with (see `attribution_on`)."""
-        found: Attribution = self._shared("attribution")
-        return found
+        node = _described(self.config["attribution"], "attribution")
+        target = str(node["_target_"])
+        if "_partial_" not in node and is_map(locate(target, "attribution._target_")):
+            node = {**node, "_partial_": True}  # the map itself, not what makes it
+        found = self._build(node, "attribution")
+        return found if isinstance(found, Attribution) else as_attribution(found, f"attribution._target_={target}")
 
     @property
     def attack(self) -> Any:
@@ -104,9 +110,23 @@ class Parts:
 
     @property
     def model_on_meta(self) -> nn.Module:
-        """The model on the meta device, without memory or weights, for inspection."""
-        with torch.device("meta"):
-            model: nn.Module = self._build(self._model_node(weights=False), "model")
+        """The model on the meta device, without memory or weights, for inspection; on the CPU if it cannot be built there."""
+        try:
+            with torch.device("meta"):
+                model: nn.Module = self._build(self._model_node(weights=False), "model")
+        except Exception:  # code of the user's that looks at values; wrong settings fail on the CPU too
+            return self.model_on_cpu
+        return model
+
+    @property
+    def model_on_cpu(self) -> nn.Module:
+        """The model on the CPU with random weights, for inspection."""
+        node = self._model_node(weights=False)
+        place = json.dumps(["model on the CPU", node], default=repr)
+        if place not in self.built:
+            with torch.random.fork_rng(devices=[]):
+                self.built[place] = build(node, "model")
+        model: nn.Module = self.built[place]
         return model
 
     def attribution_on(self, device: torch.device) -> Attribution:

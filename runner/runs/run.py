@@ -71,8 +71,12 @@ class Run:
 
     @cached_property
     def folder(self) -> Path:
-        """Its folder in the store."""
-        return self.outputs / self.job.folder / folder_name(self.job.labels(self.config), self.identity or None)
+        """Its folder in the store. A run from before weights files were part of the name keeps its folder."""
+        before = self._folder({**self.config, "model": {**self.config["model"], "weights": None}})
+        return before if before.is_dir() else self._folder(self.config)
+
+    def _folder(self, config: Config) -> Path:
+        return self.outputs / self.job.folder / folder_name(self.job.labels(config), self.identity or None)
 
     @property
     def outputs(self) -> Path:

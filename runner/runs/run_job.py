@@ -29,7 +29,10 @@ def _execute(run: Run) -> dict[str, Any]:
     import torch
     from hydra.utils import get_method
 
+    from runner.core.attention import twice_differentiable_attention
+
     if run.config["threads"]:
         torch.set_num_threads(int(run.config["threads"]))
-    result: dict[str, Any] = get_method(run.config["job"]["_target_"])(run)
+    with twice_differentiable_attention():
+        result: dict[str, Any] = get_method(run.config["job"]["_target_"])(run)
     return result

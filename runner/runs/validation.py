@@ -17,6 +17,7 @@ from runner.core.types import Attribution, Certificate, Defense, differentiable
 from runner.metrics.reduction import REDUCTIONS
 from runner.runs.identity import source_of, train_identity
 from runner.runs.parts import Parts
+from runner.runs.trial import check_network, has_gradient
 from runner.tracking.settings import TrackingSettings
 
 TOP_LEVEL = frozenset(
@@ -149,7 +150,10 @@ def _check_certificate(config: Config, parts: Parts) -> None:
 
 
 def _check_gradient(config: Config, parts: Parts) -> None:
-    if parts.attack.order >= 2 and not differentiable(parts.attribution):
+    """Try the network and the attribution, and reject an attack that needs a gradient which the map does not have."""
+    check_network(config, parts)
+    gradient = has_gradient(config, parts) and differentiable(parts.attribution)
+    if parts.attack.order >= 2 and not gradient:
         attack, attribution = config["attack"]["name"], config["attribution"]["name"]
         allowed = "an attack that needs no gradient of the map (query, transfer, random)"
         raise ConfigError(f"attack={attack}: attribution={attribution} has no gradient; choose {allowed}")

@@ -15,12 +15,19 @@ from torch import nn
 from runner.core.build import build
 
 FOLDER = Path(__file__).parents[2] / "conf" / "model"
+NEEDS: dict[str, dict[str, Any]] = {
+    "own": {"target": "my_package.MyNet", "args": {"channels": 3, "classes": 1000}},
+    "torchvision": {"architecture": "squeezenet1_1"},
+    "timm": {"architecture": "test_resnet"},
+}
+"""What options take by name."""
 FILES = sorted(FOLDER.glob("*.yaml"))
 
 
 def resolve(path: Path, shape: tuple[int, ...] = (3, 32, 32), classes: int = 1000) -> dict[str, Any]:
     dataset = {"shape": list(shape), "classes": classes}
-    config = OmegaConf.create({"dataset": dataset, "model": option("model", path.stem)})
+    model = OmegaConf.merge(option("model", path.stem), NEEDS.get(path.stem, {}))
+    config = OmegaConf.create({"dataset": dataset, "model": model})
     return OmegaConf.to_container(config, resolve=True)["model"]
 
 
@@ -44,6 +51,8 @@ def test_opens_with_the_command_and_has_the_keys(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_builds_and_gives_logits(path: Path) -> None:
+    if path.stem == "timm" and find_spec("timm") is None:
+        pytest.skip("the extra `timm` is not installed")
     if path.stem == "efficientnet_lite0" and find_spec("efficientnet_lite_pytorch") is None:
         pytest.skip("the extra `imagenet` is not installed")
     node = resolve(path)

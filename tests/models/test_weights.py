@@ -31,14 +31,34 @@ def bare(model: nn.Module) -> dict[str, Tensor]:
     return dict(model.network.state_dict())
 
 
-@pytest.mark.parametrize("form", ["whole", "bare", "state_dict", "parallel"])
+def prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+NESTS = ("state_dict", "model", "model_state_dict", "net", "ema", "state_dict_ema", "params", "any_other_name")
+WRAPPED = (
+    "module.",
+    "model.",
+    "_orig_mod.",
+    "net.",
+    "network.",
+    "backbone.",
+    "module._orig_mod.",
+    "model.net.backbone.",
+)
+
+
+@pytest.mark.parametrize("form", ["whole", "bare", "twice", "both", *NESTS, *WRAPPED])
 def test_torch_files_load_in_every_common_form(tmp_path: Path, form: str) -> None:
-    source = make(1)
+    source, other = make(1), bare(make(3))
+    optimiser = {"optimizer": {"state": {0: {"step": torch.ones(1)}}, "param_groups": [{"lr": 0.1}]}, "epoch": 3}
     content: dict[str, Any] = {
         "whole": source.state_dict(),
         "bare": bare(source),
-        "state_dict": {"epoch": 3, "state_dict": bare(source)},
-        "parallel": {f"module.{name}": tensor for name, tensor in bare(source).items()},
+        "twice": {"model": {"state_dict": bare(source)}, **optimiser},
+        "both": {"model_ema": other, "model": prefixed("module.", bare(source)), **optimiser},
+        **{nest: {nest: bare(source), **optimiser} for nest in NESTS},
+        **{prefix: prefixed(prefix, bare(source)) for prefix in WRAPPED},
     }[form]
     torch.save(content, tmp_path / "w.pt")
     target = make(2)
@@ -152,3 +172,38 @@ def test_a_failed_download_says_what_to_fetch(monkeypatch: pytest.MonkeyPatch) -
         ConfigError, match=r"cannot be fetched \(no route to host\); put https://.*resnet18.*\.pth on this"
     ):
         resnet18(shape=(3, 32, 32), classes=1000, weights="IMAGENET1K_V1")
+
+
+def test_a_stripped_prefix_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save(prefixed("module._orig_mod.", bare(make(1))), tmp_path / "w.pt")
+    with caplog.at_level("INFO"):
+        make(2, weights=str(tmp_path / "w.pt"))
+        make(2, weights=str(tmp_path / "w.pt"))
+    told = [record.message for record in caplog.records]
+    assert told == [f"model.weights={tmp_path}/w.pt: fits this model without the prefix 'module._orig_mod.'"]
+
+
+def test_names_are_left_out_only_where_nothing_is_lost(tmp_path: Path) -> None:
+    """The checkpoints of the library `robustness`: the network twice, and layers of normalisation."""
+    state = bare(make(1))
+    both = prefixed("module.model.", state) | prefixed("module.attacker.model.", state)
+    scale = {"module.normalizer.new_mean": torch.full((1, 1, 1), 0.5), "module.normalizer.new_std": torch.tensor([0.5])}
+    torch.save(both | scale, tmp_path / "w.pt")
+    assert same(load_weights(make(2), tmp_path / "w.pt"), make(1))
+    torch.save(both | scale | {"module.normalizer.new_mean": torch.tensor([0.4])}, tmp_path / "w.pt")
+    with pytest.raises(
+        ConfigError, match=r"has unknown module.normalizer.new_mean; it normalises by model.mean=\[0.4\]$"
+    ):
+        load_weights(make(2), tmp_path / "w.pt")
+    different = {"module.attacker.model.3.bias": both["module.attacker.model.3.bias"] + 1}
+    torch.save(both | scale | different, tmp_path / "w.pt")
+    with pytest.raises(ConfigError, match=r"does not fit this model: has unknown module.attacker.model.3.bias$"):
+        load_weights(make(2), tmp_path / "w.pt")
+
+
+def test_of_a_prefixed_state_the_names_that_do_not_fit_are_listed(tmp_path: Path) -> None:
+    state = prefixed("module.", bare(make(1)))
+    state["module.extra.weight"] = state.pop("module.3.bias")
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(ConfigError, match=r"does not fit this model: lacks 3.bias; has unknown extra.weight$"):
+        load_weights(make(2), tmp_path / "w.pt")

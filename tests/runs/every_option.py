@@ -3,7 +3,7 @@
 from functools import cache
 from itertools import cycle, islice
 
-from composing import ROOT, composed
+from composing import OWN, ROOT, composed
 
 from runner.core.config import Config, resolved
 
@@ -23,5 +23,8 @@ def compositions() -> list[Config]:
     columns = [[f"{group}={name}" for name in islice(cycle(options(group)), longest)] for group in groups]
     rows = [[*row, f"metrics=[{','.join(options('metrics'))}]"] for row in zip(*columns, strict=True)]
     rows += [[f"model={name}"] for name in options("model")]
-    needed = {"dataset=image_folder": ["dataset.name=mine", "dataset.classes=3"]}
-    return [resolved(composed(*row, *needed.get(row[0], []), "outputs=o", "tracking=none")) for row in rows]
+    needed = {**OWN, "dataset=image_folder": ["dataset.name=mine", "dataset.classes=3"]}
+    settings = [[word for choice in row for word in needed.get(choice, [])] for row in rows]
+    return [
+        resolved(composed(*row, *own, "outputs=o", "tracking=none")) for row, own in zip(rows, settings, strict=True)
+    ]

@@ -1,12 +1,14 @@
 """What a result says of the code that made it: which modules count, and what older results say."""
 
 import json
+import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 from every_option import compositions
-from running import as_job
+from running import as_job, attack_run, train_run
 
 from runner.core.config import Config
 from runner.runs import module_hashes as modules
@@ -160,3 +162,61 @@ def test_a_whole_store_of_rules_1_is_looked_at_in_the_new_way(compose, monkeypat
     ]
     assert staleness.reason(run) is None
     assert staleness.unknown == set()
+
+
+# ---- the user's code, and installed packages
+
+
+@pytest.fixture
+def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A package of the user's in the working directory, read anew at every call."""
+    (tmp_path / "their_code").mkdir()
+    for name, text in (
+        ("__init__", "from .nets import Net\n"),
+        ("nets", "import math\nfrom torch import nn\nfrom their_code.parts import width\nclass Net(nn.Module): pass\n"),
+        ("parts", "width = 3\n"),
+        ("maps", "def map_of(model, images, targets):\n    return images\n"),
+        ("unused", "x = 1\n"),
+    ):
+        (tmp_path / "their_code" / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+
+    def forget() -> None:
+        for known in (modules.hashes, modules.versions, modules._source, modules._is_own, modules._place):
+            known.cache_clear()
+
+    forget()
+    yield tmp_path / "their_code", forget
+    forget()
+
+
+def test_code_of_the_user_counts_by_its_content_and_packages_by_their_version(compose, theirs) -> None:
+    folder, forget = theirs
+    config = compose(
+        "model=own", "model.target=their_code.Net", "attribution=own", "attribution.target=their_code.maps.map_of"
+    )
+    before = code_of(attack_run(config))
+    own = {name for name in before if name.startswith("their_code")}
+    assert own == {"their_code", "their_code.nets", "their_code.parts", "their_code.maps"}
+    assert before["torch (version)"] == version("torch")
+    assert "math (version)" not in before
+    (folder / "parts.py").write_text("width = 4\n")
+    (folder / "unused.py").write_text("x = 2\n")
+    forget()
+    now = code_of(attack_run(config))
+    assert changes_since({"rules": RULES, "code": before}, now) == "changed: their_code.parts"
+
+
+def test_packages_count_for_the_runs_that_use_them(compose) -> None:
+    packages = lambda *words: {name for name in code_of(train_run(compose(*words))) if "(version)" in name}  # noqa: E731
+    assert packages("model=mlp") == set()
+    assert packages("model=timm", "model.architecture=test_vit") == {"timm (version)"}
+    assert packages("model=torchvision", "model.architecture=vit_b_16") == {"torchvision (version)"}
+    assert packages("model=own", "model.target=timm.models.VisionTransformer") == {"timm (version)"}
+
+
+def test_another_version_makes_stale_and_a_version_that_was_not_stated_does_not() -> None:
+    before, now = {"a": "1", "timm (version)": "1.0"}, {"a": "1", "timm (version)": "1.1"}
+    assert changes_since({"rules": RULES, "code": before}, now) == "changed: timm (version)"
+    assert changes_since({"rules": RULES, "code": {"a": "1"}}, now) is None

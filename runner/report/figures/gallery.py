@@ -49,8 +49,14 @@ def caption(example: dict[str, object], metric: str, info: MetricInfo | None) ->
     name = info.title if info else metric
     return (
         f"{example['role']}: {name} = {shown}  ·  example {example['example_id']}, "
-        f"label {example['label']}, predicted {example['prediction']}"
+        f"label {_class(example, 'label')}, predicted {_class(example, 'prediction')}"
     )
+
+
+def _class(example: dict[str, object], key: str) -> str:
+    """A class by its number, and its name if that says more; galleries from before names were stored have none."""
+    number, name = str(example[key]), example.get(f"{key}_name")
+    return number if name is None or name == number else f"{number} ({name})"
 
 
 def magnification(gallery: Gallery) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runner.report.data import Gallery, MetricInfo
-from runner.report.figures.gallery import coloured, gallery_figure, magnification, rgb, tiles
+from runner.report.figures.gallery import caption, coloured, gallery_figure, magnification, rgb, tiles
 
 
 def make_gallery(change: float = 0.04, channels: int = 1) -> Gallery:
@@ -52,3 +52,9 @@ def test_the_gallery_names_its_examples_and_budget() -> None:
     assert texts[0] == "none · without a budget"
     assert texts[-1] == "worst: spearman ↑ = 0.250  ·  example 7, label 1, predicted 1"
     assert len(figure.axes[0].images) == 5
+
+
+def test_classes_are_named_where_a_name_says_more_than_the_number() -> None:
+    example = {"role": "best", "example_id": 2, "value": 1.0, "label": 3, "prediction": 5}
+    named = {**example, "label_name": "cat", "prediction_name": "5"}
+    assert caption(named, "spearman", None).endswith("label 3 (cat), predicted 5")

@@ -1,0 +1,102 @@
+"""Tries a network, and an attribution of it, on two images before any work: on the meta device, which computes nothing.
+
+What cannot run there (code that looks at values) is tried on the CPU, with random weights and images.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from runner.core.attention import twice_differentiable_attention
+from runner.core.config import Config
+from runner.core.errors import ConfigError
+from runner.core.types import Inspecting
+from runner.runs.parts import Parts
+
+T = TypeVar("T")
+COUNT = 2
+"""Images of a trial: one may be too few for a batch normalisation."""
+
+
+def check_network(config: Config, parts: Parts) -> None:
+    """Reject a network that cannot take images of `dataset.shape`, or gives other than `dataset.classes` logits."""
+    for training in (False, True) if parts.training.epochs > 0 else (False,):
+        shape = _once(config, parts, f"logits {training}", lambda model, images: _shape(model.train(training), images))  # noqa: B023
+        _check_logits(config, shape)
+
+
+def has_gradient(config: Config, parts: Parts) -> bool:
+    """Whether the attribution's map has a gradient in the images of this network, as far as a trial can tell.
+
+    Errors: `ConfigError` for an attribution that cannot explain this network.
+    """
+    attribution = parts.attribution
+    if not isinstance(attribution, Inspecting):
+        return True
+    return _once(config, parts, f"map {json.dumps(config['attribution'], default=repr)}", attribution.inspect)
+
+
+def _shape(model: nn.Module, images: Tensor) -> list[int] | str:
+    """The shape of the output, or what it is instead of a tensor."""
+    with torch.no_grad():
+        logits = model(images)
+    return list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+
+
+def _check_logits(config: Config, shape: list[int] | str) -> None:
+    name, classes = config["model"]["name"], config["dataset"]["classes"]
+    if isinstance(shape, str) or len(shape) != 2 or shape[0] != COUNT:
+        raise ConfigError(f"model={name}: must give logits (N, classes) for N images, not {shape} for {COUNT}")
+    if shape[1] != classes:
+        raise ConfigError(f"dataset.classes={classes}: model={name} gives {shape[1]} logits")
+
+
+def _once(config: Config, parts: Parts, what: str, trial: Callable[[nn.Module, Tensor], T]) -> T:
+    """The result of a trial, which the many runs of a sweep share."""
+    place = json.dumps(["trial", what, config["model"], config["dataset"]["shape"]], default=repr)
+    if place not in parts.built:
+        parts.built[place] = _tried(config, parts, trial)
+    found: T = parts.built[place]
+    return found
+
+
+def _tried(config: Config, parts: Parts, trial: Callable[[nn.Module, Tensor], T]) -> T:
+    """The result of a trial; its own `ConfigError`, or one that blames the images for any other error on the CPU."""
+    model = parts.model_on_meta
+    if _device_of(model).type == "meta":
+        try:
+            return _on(model, config, trial)
+        except ConfigError:
+            raise
+        except Exception:
+            model = parts.model_on_cpu
+    try:
+        return _on(model, config, trial)
+    except ConfigError:
+        raise
+    except Exception as error:
+        told = (str(error).strip().splitlines() or [""])[0]
+        shape, name = config["dataset"]["shape"], config["model"]["name"]
+        raise ConfigError(
+            f"dataset.shape={shape}: model={name} cannot take such images: {type(error).__name__}: {told}"
+        ) from error
+
+
+def _on(model: nn.Module, config: Config, trial: Callable[[nn.Module, Tensor], T]) -> T:
+    device = _device_of(model)
+    with torch.random.fork_rng(devices=[]), device, twice_differentiable_attention():
+        torch.manual_seed(0)
+        images = torch.rand(COUNT, *config["dataset"]["shape"])
+        try:
+            return trial(model.eval(), images)
+        finally:
+            model.eval()
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
