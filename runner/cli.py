@@ -8,12 +8,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner.core.conf import conf, options
 from runner.core.errors import ConfigError, StoreError, is_disk_error, one_line
 from runner.core.secrets import hidden, hiding_excepthook
 from runner.core.signals import StopRequested
@@ -71,22 +71,17 @@ def refusing() -> Iterator[None]:
         sys.exit(_say(f"error: {one_line(error)}", 2))
 
 
-def _conf() -> Path:
-    return Path(os.environ.get("RUNNER_ROOT", ".")) / "conf"
-
-
 def _groups() -> str:
     """The groups of `conf/` with their options, a line each. What options share (`GROUP/base`) is no option."""
-    options = {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in sorted(_conf().iterdir())}
-    return "\n".join(f"{group}: {', '.join(names)}" for group, names in options.items() if names)
+    found = {folder.name: options(folder.name) for folder in sorted(conf().iterdir())}
+    return "\n".join(f"{group}: {', '.join(names)}" for group, names in found.items() if names)
 
 
 def _options(text: str) -> str:
     """The available options of a group, which Hydra's message leaves out when one of a list of options is unknown."""
     missing = re.search(r"Could not load '([\w/]+)/[^/]*'", text)
-    folder = _conf() / (missing[1] if missing else "")
-    names = sorted(path.stem for path in folder.glob("*.yaml")) if missing else []
-    return f" available in '{folder.name}': {' '.join(names)}" if names else ""
+    names = options(missing[1]) if missing else []
+    return f" available in '{missing[1].split('/')[-1]}': {' '.join(names)}" if missing and names else ""
 
 
 def _say(line: str, code: int) -> int:

@@ -1,6 +1,5 @@
 """What tests share that is no fixture: the composed config of a command line, our sweeper and the cells of a sweep."""
 
-import os
 import pickle
 from functools import cache
 from pathlib import Path
@@ -21,7 +20,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def composed(*overrides: str, hydra_node: bool = False) -> DictConfig:
     """What `run.py` composes from these overrides. Made once a process; each caller gets a copy of its own."""
-    os.environ["RUNNER_ROOT"] = str(ROOT)
     config: DictConfig = pickle.loads(_pickled(overrides))
     if not hydra_node:
         with open_dict(config):

@@ -30,7 +30,7 @@ class Chunk:
 
     setup: Setup
     indices: Tensor
-    file: Path
+    file: Path | None
     images: Tensor
     labels: Tensor
     ids: Tensor
@@ -38,13 +38,18 @@ class Chunk:
     best: Best | None = None
 
     @classmethod
+    def new(cls, setup: Setup, indices: Tensor, file: Path | None = None) -> Chunk:
+        """The chunk at its start."""
+        images, labels, ids = setup.test.batch(indices, setup.device)
+        return cls(setup, indices, file, images, labels, ids.cpu())
+
+    @classmethod
     def open(cls, setup: Setup, indices: Tensor, file: Path) -> Chunk:
         """The chunk with the state that an earlier call saved, or a new one."""
-        images, labels, ids = setup.test.batch(indices, setup.device)
-        chunk = cls(setup, indices, file, images, labels, ids.cpu())
+        chunk = cls.new(setup, indices, file)
         saved = files.read_tensors(file)
-        lacks_images = setup.run.keeps_images and saved is not None and "0.images" not in saved[0]
-        if saved is not None and saved[1].get("run_id") == setup.run.identity and not lacks_images:
+        lacks_images = setup.keeps_images and saved is not None and "0.images" not in saved[0]
+        if saved is not None and saved[1].get("run_id") == setup.identity and not lacks_images:
             chunk._restore(saved[0], int(saved[1]["steps"]))
         return chunk
 
@@ -54,18 +59,18 @@ class Chunk:
         if self.best is None:
             self.best = setup.attack.start(problem)
         if epsilon > 0:
-            self.best = setup.attack.search(problem, epsilon, setup.config["epsilon"]["norm"], self.best)
+            self.best = setup.attack.search(problem, epsilon, setup.norm, self.best)
         self.steps.append(self._measure(self.best))
 
     def save(self) -> None:
-        """Write the state to one file, atomically. Errors: `ValueError` before the first budget."""
-        if self.best is None:
-            raise ValueError("nothing to save before the first budget")
+        """Write the state to one file, atomically. Errors: `ValueError` before the first budget, and without a file."""
+        if self.best is None or self.file is None:
+            raise ValueError("nothing to save before the first budget, or no file to save it in")
         tensors = {f"best.{name}": getattr(self.best, name) for name in _STATE}
         tensors |= {f"{_NOTE}{name}": value for name, value in self.best.notes.items()}
         for number, values in enumerate(self.steps):
             tensors |= {f"{number}.{name}": value for name, value in values.items()}
-        files.write_tensors(self.file, tensors, {"run_id": self.setup.run.identity, "steps": str(len(self.steps))})
+        files.write_tensors(self.file, tensors, {"run_id": self.setup.identity, "steps": str(len(self.steps))})
 
     def frame(self) -> pd.DataFrame:
         """One row per (example, epsilon); `position` is the example's place in the evaluated order."""
@@ -89,7 +94,7 @@ class Chunk:
 
     def maps(self, images: Tensor, clean: bool) -> Tensor:
         """Evaluation maps (N, H, W) with fresh noise; clean and perturbed images share it only with `common_noise`."""
-        stream = "evaluate-clean" if clean or self.setup.config["metrics"]["common_noise"] else "evaluate-perturbed"
+        stream = "evaluate-clean" if clean or self.setup.common_noise else "evaluate-perturbed"
         keys = self.setup.keys(self.ids, stream)
         return self.setup.explain(self.setup.model, images, self.problem.targets, keys).detach()
 
@@ -137,7 +142,7 @@ class Chunk:
             partners=setup.test.batch(self._partners(), setup.device)[0],
             keys=setup.keys(self.ids, "attack"),
             stored=None if setup.source is None else self._stored,
-            reduce=setup.run.parts.reducer(),
+            reduce=setup.reduce,
         )
 
     def _stored(self, epsilon: float) -> Tensor:
@@ -164,16 +169,15 @@ class Chunk:
         }
         values |= {f"{NOTE}{name}": value for name, value in best.notes.items()}
         values |= {name: self._value(metric, maps, best.images) for name, metric in self.setup.metrics.items()}
-        if self.setup.run.keeps_images:
+        if self.setup.keeps_images:
             values["images"] = best.images
         return {name: value.detach().cpu() for name, value in values.items()}
 
     def _length(self, best: Best) -> Tensor:
         """(N,) float64: the used part of the budget. Transforms have no norm; their attack notes their size instead."""
-        norm = self.setup.config["epsilon"]["norm"]
-        if norm == "spatial":
+        if self.setup.norm == "spatial":
             return best.notes["transform_size"].double()
-        return perturbation_norms(best.images, self.images, norm)
+        return perturbation_norms(best.images, self.images, self.setup.norm)
 
     def _value(self, metric: Metric | ContextualMetric, maps: Tensor, perturbed: Tensor) -> Tensor:
         if not isinstance(metric, ContextualMetric):

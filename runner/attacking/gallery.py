@@ -21,6 +21,7 @@ def write_gallery(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame, fil
     last = rows[rows.epsilon == rows.epsilon.max()].reset_index(drop=True)
     order = last[metric].sort_values(ascending=setup.metrics[metric].direction == "higher", kind="stable").index
     chosen = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
+    assert setup.run is not None  # only jobs draw galleries
     names = setup.run.parts.dataset.classes
     examples = [
         {
@@ -36,7 +37,7 @@ def write_gallery(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame, fil
     ]
     about = {
         "epsilon": float(last.epsilon[0]),
-        "norm": setup.config["epsilon"]["norm"],
+        "norm": setup.norm,
         "metric": metric,
         "examples": examples,
     }
@@ -69,7 +70,7 @@ def draw_gallery(setup: Setup, file: Path) -> Path:
     from runner.report.load import read_gallery
     from runner.report.naming import curve_name
 
-    columns = setup.run.columns
+    columns = setup.columns
     title = f"{curve_name(columns)} · {columns['attribution']}, {columns['attack']} attack · seed {columns['seed']}"
     with mpl.rc_context(RC):
         picture = png(gallery_figure(read_gallery(file, columns), None, title))

@@ -28,7 +28,7 @@ COMPARED = ("model", "defense", "attribution", "attack", "seed")
 
 def rows_of(setup: Setup, chunks: Sequence[Chunk]) -> pd.DataFrame:
     """One row per (example, epsilon), ordered by epsilon and then by example; columns in a fixed order."""
-    identity = setup.run.columns
+    identity = setup.columns
     rows = pd.concat([chunk.frame() for chunk in chunks], ignore_index=True)
     rows = rows.sort_values(["epsilon", "position"], ignore_index=True).assign(**identity)
     last = [name for name in identity if name not in MEASURED]
@@ -112,10 +112,10 @@ def _source(setup: Setup, chunks: Sequence[Chunk]) -> dict[str, Any]:
     alike = [_alike(source, chunk) for chunk in chunks]
     found = [chunk.best.found.double().cpu() for chunk in chunks if chunk.best is not None]
     content = {
-        "run": source.run.identity,
-        **{name: source.run.columns[name] for name in COMPARED},
+        "run": source.identity,
+        **{name: source.columns[name] for name in COMPARED},
         "white_box": digest(attack_identity(white_box)),
-        "itself": digest(attack_identity({**white_box, "certificate": None})) == source.run.identity,
+        "itself": digest(attack_identity({**white_box, "certificate": None})) == source.identity,
         "map_cosine": float(torch.cat([cosine for cosine, _ in alike]).mean()),
         "same_prediction": float(torch.cat([same for _, same in alike]).mean()),
         "found": float(torch.cat(found).mean()),

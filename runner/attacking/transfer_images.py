@@ -16,6 +16,7 @@ def stored_images(source: Setup, epsilon: float, positions: Tensor, clean: Tenso
 
     Errors: `StoreError` when the file is damaged or has other examples than `clean` (N, C, H, W).
     """
+    assert source.run is not None
     file = source.run.folder / IMAGES
     first, last = int(positions[0]), int(positions[-1]) + 1
     try:

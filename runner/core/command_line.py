@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
+
+PROGRAM = "attribution-robustness"
+"""The console script of the installed package."""
 
 
 def command() -> str:
-    """This command, written as `python run.py ...` however it was started."""
-    return shlex.join(["python", "run.py", *sys.argv[1:]])
+    """This command, written as `python run.py ...` or `attribution-robustness ...` however it was started."""
+    return shlex.join([*_program(), *sys.argv[1:]])
 
 
 def command_with(override: str, without: tuple[str, ...] = ()) -> str:
@@ -16,9 +20,24 @@ def command_with(override: str, without: tuple[str, ...] = ()) -> str:
     dropped = (_key_of(override), *without)
     given = [text for text in sys.argv[1:] if _key_of(text) not in dropped]
     end = max((place for place, text in enumerate(given, 1) if "=" in text and text[0] != "-"), default=len(given))
+    return shlex.join(
+        [*_started(), *given[:end], override, *given[end:]]
+    )  # Hydra needs its overrides next to each other
+
+
+def _started() -> list[str]:
+    """How this process was started: the interpreter and the script as they were typed, or the console script."""
     typed = sys.orig_argv[: -len(sys.argv[1:]) or None]
-    started = typed if [*typed, *sys.argv[1:]] == sys.orig_argv and sys.argv[0] in typed else ["python", "run.py"]
-    return shlex.join([*started, *given[:end], override, *given[end:]])  # Hydra needs its overrides next to each other
+    as_typed = [*typed, *sys.argv[1:]] == sys.orig_argv and sys.argv[0] in typed
+    return typed if as_typed and not _is_script() else _program()
+
+
+def _program() -> list[str]:
+    return [PROGRAM] if _is_script() else ["python", "run.py"]
+
+
+def _is_script() -> bool:
+    return Path(sys.argv[0]).name == PROGRAM
 
 
 def _key_of(text: str) -> str:

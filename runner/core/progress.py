@@ -1,4 +1,5 @@
-"""Progress of long work: a bar with the time left on a terminal, a log line every 15 s elsewhere, nothing in workers."""
+"""Progress of long work: a bar with the time left on a terminal or in a notebook, a log line every 15 s elsewhere, nothing in
+workers."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ QUIET = "RUNNER_QUIET"
 """Environment variable that a sweep sets for its workers, whose progress it shows in one table (`activity`)."""
 
 _SECONDS_BETWEEN_LINES = 15.0
+_COLUMNS = 80
 log = logging.getLogger(__name__)
 
 Advance = Callable[[str], None]
@@ -33,6 +35,8 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
         yield activity.steps(total, done)
     elif sys.stderr.isatty():
         yield from _bar(title, total, done)
+    elif "ipykernel" in sys.modules:
+        yield from _notebook_bar(title, total, done)
     else:
         yield _lines(title, total, done)
 
@@ -68,6 +72,23 @@ def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
     with bar(Console(stderr=True)) as shown:
         task = shown.add_task(title, total=total, completed=done, text="")
         yield lambda text: shown.update(task, advance=1, text=text)
+
+
+def _notebook_bar(title: str, total: int, done: int) -> Iterator[Advance]:
+    """One line of text that is written over: it needs no widgets, which many notebooks lack."""
+    began, count = time.monotonic(), done
+
+    def advance(text: str) -> None:
+        nonlocal count
+        count += 1
+        left = (time.monotonic() - began) / max(count - done, 1) * (total - count)
+        full = 20 * count // total
+        line = f"{title} {'█' * full}{'░' * (20 - full)} {count} of {total}, {left:.0f} s left {text}"
+        sys.stderr.write(f"\r{line[:_COLUMNS]:{_COLUMNS}}")
+        sys.stderr.flush()
+
+    yield advance
+    sys.stderr.write("\n")
 
 
 def _lines(title: str, total: int, done: int) -> Advance:

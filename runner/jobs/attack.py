@@ -79,15 +79,15 @@ def _gradient_flags(chunk: Chunk, folder: Folder) -> dict[str, Any]:
     """The flags about the gradient, measured once and kept for a resumed run. Errors: `NoGradientError`."""
     file, setup = folder.scratch / "gradient.json", chunk.setup
     if not file.is_file():
-        norm = setup.config["epsilon"]["norm"]
-        files.write_json(file, as_data(gradient_flags(setup.attack, chunk.problem, max(setup.epsilons), norm)))
+        flags = gradient_flags(setup.attack, chunk.problem, max(setup.epsilons), setup.norm)
+        files.write_json(file, as_data(flags))
     kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return kept
 
 
 def _search(setup: Setup, chunks: Sequence[Chunk]) -> None:
     """Attack every chunk at every budget."""
-    done, columns = sum(len(chunk.steps) for chunk in chunks), setup.run.columns
+    done, columns = sum(len(chunk.steps) for chunk in chunks), setup.columns
     title = f"{columns['attack']} on {columns['attribution']}, {columns['defense']}"
     with progress(title, len(chunks) * len(setup.epsilons), done) as advance:
         for chunk in chunks:
@@ -122,7 +122,7 @@ def _chunk_size(setup: Setup, folder: Folder) -> int:
 
 def _write(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame, folder: Folder, tracker: Tracker) -> None:
     files.write_frame(folder.path / "rows.parquet", rows)
-    if setup.run.keeps_images:
+    if setup.keeps_images:
         files.write_tensors(folder.path / IMAGES, images_of(setup, chunks))
     write_gallery(setup, chunks, rows, folder.path / "gallery.safetensors")
     picture = draw_gallery(setup, folder.path / "gallery.safetensors")

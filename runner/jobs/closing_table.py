@@ -71,14 +71,20 @@ def _counted(result: dict[str, Any]) -> str:
 def _over_seeds(frame: pa.Table, metrics: list[str]) -> dict[tuple[float, str], str]:
     found = {}
     for row in frame.to_pylist():
-        half = (row["high"] - row["low"]) / 2
-        found[row["epsilon"], row["metric"]] = f"{row['mean']:.3f}" + ("" if math.isnan(half) else f"±{half:.3f}")
+        mean, low, high = (_number(row[name]) for name in ("mean", "low", "high"))
+        half = (high - low) / 2
+        found[row["epsilon"], row["metric"]] = f"{mean:.3f}" + ("" if math.isnan(half) else f"±{half:.3f}")
     return found
 
 
 def _of_rows(frame: pa.Table, metrics: list[str]) -> dict[tuple[float, str], str]:
     means = frame.group_by("epsilon").aggregate([(name, "mean") for name in metrics]).to_pylist()
-    return {(row["epsilon"], name): f"{row[f'{name}_mean']:.3f}" for row in means for name in metrics}
+    return {(row["epsilon"], name): f"{_number(row[f'{name}_mean']):.3f}" for row in means for name in metrics}
+
+
+def _number(value: float | None) -> float:
+    """A number of a stored table, where what is undefined (as an interval over one seed) is null."""
+    return float("nan") if value is None else value
 
 
 def _spread(epsilons: list[float]) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from runner.attributions.own import as_attribution, is_map
 from runner.core.build import build
 from runner.core.config import Config, without_labels
-from runner.core.errors import ConfigError, require
+from runner.core.device import usable_device
+from runner.core.errors import require
 from runner.core.grid import EpsilonGrid
 from runner.core.locate import locate
 from runner.core.types import Attribution, Certificate, ContextualMetric, Defense, Explain, Metric, Referenced
 from runner.datasets.base import Dataset
+from runner.metrics.harm import harm_by
 from runner.metrics.reduction import reduce
 
 LABELS: dict[str, frozenset[str]] = {
@@ -36,8 +38,10 @@ class Parts:
     Users must not change these objects; a training copies its defense.
     """
 
-    def __init__(self, config: Config, built: Built) -> None:
+    def __init__(self, config: Config, built: Built, given: Mapping[str, Any] | None = None) -> None:
         self.config, self.built = config, built
+        self.given = given or {}
+        """Objects by group that replace what the config describes, for callers in Python."""
 
     @property
     def training(self) -> Any:
@@ -79,6 +83,8 @@ class Parts:
     @cached_property
     def metrics(self) -> dict[str, Metric | ContextualMetric]:
         """The chosen metrics by name."""
+        if "metrics" in self.given:
+            return dict(self.given["metrics"])
         chosen = self.config["metrics"]["measured"]
         require(bool(chosen), "metrics", "[]", "at least one metric")
         return {name: self._build(node, f"metrics.measured.{name}") for name, node in chosen.items()}
@@ -91,17 +97,7 @@ class Parts:
     @property
     def device(self) -> torch.device:
         """The device; `auto` is a GPU if there is one. Errors: `ConfigError` for a device that does not exist."""
-        name = str(self.config["device"])
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            device = torch.device(name)
-        except RuntimeError:
-            raise ConfigError(f"device={name}: allowed are auto, cpu, cuda, cuda:N") from None
-        require(device.type in ("cpu", "cuda"), "device", name, "auto, cpu, cuda or cuda:N")
-        there = device.type != "cuda" or torch.cuda.is_available()
-        require(there, "device", name, "auto or cpu: this machine has no usable GPU")
-        return device
+        return usable_device(str(self.config["device"]))
 
     def new_model(self, weights: bool = True) -> nn.Module:
         """A new model, by default with the weights that `model.weights` names."""
@@ -111,6 +107,8 @@ class Parts:
     @property
     def model_on_meta(self) -> nn.Module:
         """The model on the meta device, without memory or weights, for inspection; on the CPU if it cannot be built there."""
+        if "model" in self.given:
+            return self.model_on_cpu
         try:
             with torch.device("meta"):
                 model: nn.Module = self._build(self._model_node(weights=False), "model")
@@ -120,7 +118,10 @@ class Parts:
 
     @property
     def model_on_cpu(self) -> nn.Module:
-        """The model on the CPU with random weights, for inspection."""
+        """The model on the CPU with random weights, for inspection; one that was given, as it is."""
+        if "model" in self.given:
+            given: nn.Module = self.given["model"]
+            return given
         node = self._model_node(weights=False)
         place = json.dumps(["model on the CPU", node], default=repr)
         if place not in self.built:
@@ -155,18 +156,10 @@ class Parts:
 
     def harm(self, measure: str) -> Callable[[Tensor, Tensor], Tensor]:
         """(reference maps, maps) -> (N,): the metric called `measure`, with its sign such that larger is worse."""
-        chosen = self.metrics
-        if measure not in chosen:
-            raise ConfigError.choice("attack.measure", measure, [*chosen, "objective"])
-        metric = chosen[measure]
-        if isinstance(metric, ContextualMetric):
-            plain = [name for name, other in chosen.items() if not isinstance(other, ContextualMetric)]
-            raise ConfigError.choice("attack.measure", measure, [*plain, "objective"])
-        sign = -1.0 if metric.direction == "higher" else 1.0
-        return lambda reference, other: sign * metric(reference, other)
+        return harm_by(self.metrics, measure)
 
     def _shared(self, group: str) -> Any:
-        return self._build(_described(self.config[group], group), group)
+        return self.given[group] if group in self.given else self._build(_described(self.config[group], group), group)
 
     def _model_node(self, weights: bool) -> Config:
         node = _described(self.config["model"], "model")

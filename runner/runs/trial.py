@@ -16,6 +16,7 @@ from runner.core.attention import twice_differentiable_attention
 from runner.core.config import Config
 from runner.core.errors import ConfigError
 from runner.core.types import Inspecting
+from runner.models.twin import has_second_derivative, softplus_twin
 from runner.runs.parts import Parts
 
 T = TypeVar("T")
@@ -39,6 +40,21 @@ def has_gradient(config: Config, parts: Parts) -> bool:
     if not isinstance(attribution, Inspecting):
         return True
     return _once(config, parts, f"map {json.dumps(config['attribution'], default=repr)}", attribution.inspect)
+
+
+def has_curvature(config: Config, parts: Parts) -> bool:
+    """Whether the network's logits have a second derivative, which an attack on maps without a twin needs."""
+    return _once(config, parts, "curvature", has_second_derivative)
+
+
+def check_twin(config: Config, parts: Parts, beta: float) -> None:
+    """Reject a `beta` or an activation of which no softplus twin can be made."""
+
+    def passes(model: nn.Module, images: Tensor) -> bool:
+        softplus_twin(model, beta)(images)
+        return True
+
+    _once(config, parts, f"twin {beta}", passes)
 
 
 def _shape(model: nn.Module, images: Tensor) -> list[int] | str:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from runner.core.attack_types import Attack, budgets
 from runner.core.config import Config
 from runner.core.errors import ConfigError, require, unknown_key
-from runner.core.grid import EpsilonGrid
 from runner.core.hashing import digest
 from runner.core.type_hints import check_types
 from runner.core.types import Attribution, Certificate, Defense, differentiable
 from runner.metrics.reduction import REDUCTIONS
 from runner.runs.identity import source_of, train_identity
 from runner.runs.parts import Parts
-from runner.runs.trial import check_network, has_gradient
+from runner.runs.trial import check_network, check_twin, has_curvature, has_gradient
 from runner.tracking.settings import TrackingSettings
 
 TOP_LEVEL = frozenset(
@@ -40,11 +38,16 @@ def validate(config: Config, parts: Parts) -> None:
     _check_metrics(config["metrics"])
     _check_tracking({key: value for key, value in config["tracking"].items() if key != "name"})
     _check_parts(config, parts)
-    _check_measure(parts)
     _check_certificate(config, parts)
-    _check_gradient(config, parts)
     _check_source(config, parts)
-    _check_attack_fits(config, parts.attack, parts.grid)
+    check_search(config, parts)
+
+
+def check_search(config: Config, parts: Parts) -> None:
+    """Check that attack, attribution, metrics and budgets fit together. Errors: `ConfigError`, one line."""
+    _check_measure(parts)
+    _check_gradient(config, parts)
+    _check_attack_fits(config, parts)
 
 
 def _check_names(config: Config) -> None:
@@ -151,7 +154,8 @@ def _check_certificate(config: Config, parts: Parts) -> None:
 
 def _check_gradient(config: Config, parts: Parts) -> None:
     """Try the network and the attribution, and reject an attack that needs a gradient which the map does not have."""
-    check_network(config, parts)
+    if "model" not in parts.given:
+        check_network(config, parts)
     gradient = has_gradient(config, parts) and differentiable(parts.attribution)
     if parts.attack.order >= 2 and not gradient:
         attack, attribution = config["attack"]["name"], config["attribution"]["name"]
@@ -185,7 +189,8 @@ def _trains_itself(config: Config) -> bool:
     return source is not None and digest(train_identity(source)) == digest(train_identity(config))
 
 
-def _check_attack_fits(config: Config, attack: Any, grid: EpsilonGrid) -> None:
+def _check_attack_fits(config: Config, parts: Parts) -> None:
+    attack, grid = parts.attack, parts.grid
     allowed = budgets(attack)
     if grid.norm not in allowed:
         raise ConfigError(
@@ -194,12 +199,8 @@ def _check_attack_fits(config: Config, attack: Any, grid: EpsilonGrid) -> None:
     pixels, largest = config["dataset"]["shape"][1] * config["dataset"]["shape"][2], grid.epsilons()[-1]
     if grid.norm == "l0":
         require(largest <= pixels, "epsilon", f"{largest:g}", f"at most the {pixels} pixels of an image")
-    smooth = config["model"].get("activation") == "softplus"
-    if attack.order >= 2 and attack.beta is None and not smooth:
-        raise ConfigError(
-            f"attack.beta=null: {config['attack']['name']} needs second-order gradients and model.activation="
-            f"{config['model'].get('activation', 'relu')} has none; give attack.beta (a softplus twin) or model.activation=softplus"
-        )
+    if attack.order >= 2:
+        _check_curvature(config, parts)
     unbounded = float("inf") in grid.epsilons()
     require(
         not unbounded or getattr(attack, "update", None) == "adam" or getattr(attack, "takes_source", False),
@@ -207,6 +208,19 @@ def _check_attack_fits(config: Config, attack: Any, grid: EpsilonGrid) -> None:
         "inf",
         "finite unless attack.update=adam",
     )
+
+
+def _check_curvature(config: Config, parts: Parts) -> None:
+    """Reject second-order gradients of a network that has none, and a twin that cannot be made of it."""
+    for beta in dict.fromkeys(parts.attack.betas()):
+        if beta is not None:
+            check_twin(config, parts, float(beta))
+        elif not has_curvature(config, parts):
+            attack, model = config["attack"]["name"], config["model"]["name"]
+            raise ConfigError(
+                f"attack.beta=null: {attack} needs second-order gradients and model={model} has none; give attack.beta "
+                "(a softplus twin) or a network with smooth activations (model.activation=softplus)"
+            )
 
 
 def _whole(value: object, least: int = 0) -> bool:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from running import attack_run, do
+from running import attack_run, do, run_of
 
 from runner.jobs.closing_table import MOST_BUDGETS, _spread, show_numbers
 
@@ -24,3 +24,14 @@ def test_an_attack_ends_with_its_means(compose, capsys: pytest.CaptureFixture[st
 def test_many_budgets_are_spread() -> None:
     shown = _spread([number / 100 for number in range(101)])
     assert (len(shown), shown[0], shown[-1]) == (MOST_BUDGETS, 0.0, 1.0)
+
+
+def test_one_seed_has_no_interval(compose, capsys: pytest.CaptureFixture[str], no_reports: None) -> None:
+    config = compose("job=evaluate", "seeds=[0]", "metrics=[topk_intersection]")
+    result, run = do(config), run_of(config)
+    show_numbers(run, result)
+    printed = capsys.readouterr().out
+    means = pd.read_parquet(run.folder / "summary.parquet").set_index("epsilon")["mean"]
+    lines = [line.split() for line in printed.splitlines()]
+    assert all([f"{epsilon:g}", f"{mean:.3f}"] in lines for epsilon, mean in means.items())
+    assert "±" not in printed

@@ -129,10 +129,11 @@ def test_what_is_left_alone_is_told_of_with_the_command(plan: Plan, monkeypatch,
         (["python", "run.py"], ["a=1", "rerun=stale", "-m"], "python run.py a=1 rerun=all -m"),
         (["python", "run.py"], [], "python run.py rerun=all"),
         (["pytest", "x"], ["-m", "+sweeps=$HOME"], "python run.py -m '+sweeps=$HOME' rerun=all"),
+        (["/v/bin/python", "/v/attribution-robustness"], ["-m", "a=1,2"], "attribution-robustness -m a=1,2 rerun=all"),
     ],
 )
 def test_the_command_is_the_one_that_was_typed(monkeypatch, typed: list[str], given: list[str], told: str) -> None:
-    monkeypatch.setattr("sys.argv", ["run.py", *given])
+    monkeypatch.setattr("sys.argv", [typed[-1] if typed[0] != "pytest" else "run.py", *given])
     monkeypatch.setattr("sys.orig_argv", [*typed, *([] if typed[0] == "pytest" else given)])
     assert sweep.rerun_command("all") == told
 

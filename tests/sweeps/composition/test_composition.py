@@ -26,9 +26,8 @@ FILES = sorted((ROOT / "conf" / "sweeps").glob("*.yaml"))
 
 
 @pytest.fixture
-def loader(monkeypatch: pytest.MonkeyPatch) -> Iterator:
+def loader() -> Iterator:
     """(folder of configs, *overrides) -> the composition of cells."""
-    monkeypatch.setenv("RUNNER_ROOT", str(ROOT))
     Plugins.instance()
     from runner.sweeps.composition.loader import SweepLoader
 
