@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -22,7 +22,11 @@ FULL_ERROR = "RUNNER_FULL_ERROR"
 """Environment variable, set from HYDRA_FULL_ERROR: 1 shows tracebacks for bad input too."""
 
 
-def main(run: Callable[[], None]) -> int:
+NOTHING = ("certificate=null", "experiment=null")
+"""Groups of which a config may have no option; Hydra itself refuses null for a group on the command line."""
+
+
+def main(run: Callable[[], None]) -> int:  # noqa: PLR0911
     """Call a `hydra.main` function. Returns the exit code: 0 done, 1 a job failed or could not be composed, 2 bad input.
 
     A job that a signal stopped returns 128 + the signal's number: 143 for SIGTERM, 140 for SIGUSR2.
@@ -35,9 +39,14 @@ def main(run: Callable[[], None]) -> int:
     logging.raiseExceptions = (
         shown  # a log that cannot be written (full disk) stops nothing; the store's own write will report it
     )
+    sys.argv[1:] = tidied(sys.argv[1:])
     try:
         with refusing():
             run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe, such as `| head -1`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         return _say("interrupted: the same command resumes where it stopped", 130)
     except StopRequested as stop:
@@ -45,6 +54,11 @@ def main(run: Callable[[], None]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         if shown:
             raise
+        if isinstance(error, OverrideParseException) and not error.override.isascii():
+            key, _, value = error.override.partition("=")
+            return _say(
+                f"error: {key}={value}: cannot be read; quote text with such letters, as \"{key}='{value}'\"", 1
+            )
         shown_error = error.__cause__ if isinstance(error.__cause__, ConfigError) else error  # an option of a launcher
         text = one_line(shown_error)
         return _say(f"error: {text}{_options(text)}", 1)
@@ -58,6 +72,13 @@ def main(run: Callable[[], None]) -> int:
         sys.excepthook = hiding_excepthook  # set here because W&B may have replaced it
         raise
     return 0
+
+
+def tidied(arguments: list[str]) -> list[str]:
+    """Arguments as Hydra reads them: `-m` anywhere comes first, and `certificate=null` leaves that group out."""
+    flags = [text for text in arguments if text in ("-m", "--multirun")]
+    others = [text for text in arguments if text not in flags]
+    return flags[:1] + [f"~{text[:-5]}" if text in NOTHING else text for text in others]
 
 
 @contextmanager

@@ -63,7 +63,7 @@ BAD = [
     # what does not fit together, or is not there
     ("attack.beta=null", r"attack.beta=null: topk needs second-order gradients"),
     (
-        "~epsilon.start ~epsilon.stop ~epsilon.step +epsilon.values=[inf]",
+        "epsilon.values=[inf]",
         r"epsilon.values=inf: must be finite unless attack.update=adam",
     ),
     ("dataset=cifar10 dataset.root=/nowhere", r"dataset.root=/nowhere: "),
@@ -72,7 +72,7 @@ BAD = [
     ("device=meta", r"device=meta: must be auto, cpu, cuda or cuda:N"),
     ("outputs=/dev/null/x", r"outputs=/dev/null/x: must be a folder that can be written"),
     ("job=report", r"report.sweep=null: must name a sweep"),
-    ("job=report report.sweep=nope", r"report.sweep=nope: allowed are none"),
+    ("job=report report.sweep=nope", r"report.sweep=nope: must be a sweep that was run|holds none"),
     # the wrong type
     ("attack.steps=abc", r"attack.steps=abc: must be a whole number"),
     ("attack.steps=1.5", r"attack.steps=1.5: must be a whole number"),
@@ -88,7 +88,26 @@ BAD = [
     ("attack_seed=abc", r"attack_seed=abc: must be a whole number of at least 0"),
     ("dataset.shape=8", r"dataset.shape=8: must be a list of three whole numbers"),
     ("attack.save_images=maybe", r"attack.save_images=maybe: must be true or false"),
+    # not finite, too large, left out
+    ("training.learning_rate=1e400", r"training.learning_rate=inf: must be a finite number"),
+    ("training.gamma=nan", r"training.gamma=nan: must be a finite number"),
+    ("model.std=[inf]", r"model.std.0=inf: must be a finite number"),
+    ("attack.beta=inf", r"attack.beta=inf: must be a finite number"),
+    ("seed=1764057299123456789", r"seed=1764057299123456789: must be a whole number of at most 1000000000000"),
+    ("seeds=[99999999999999999999]", r"seeds.0=99999999999999999999: must be a whole number of at most"),
+    ("dataset.seed=-1", r"dataset.seed=-1: must be a whole number of at least 0"),
+    ("threads=100000", r"threads=100000: must be at most 1024"),
+    ("~defense", r"defense: cannot be left out"),
+    ("~dataset", r"dataset: cannot be left out"),
+    ("~seed", r"seed: cannot be left out"),
+    ("metrics.measured=null", r"metrics.measured=None: must be options of the group"),
+    ("tracking.project=a/b", r"tracking.project=a/b: must be the name of a project"),
+    ("defense.epsilon=ünïcode", r"defense.epsilon=ünïcode: cannot be read"),
+    ("dataset=cifar10_folder dataset.root=/etc", r"dataset.root=/etc: "),
+    ("job=report report.runs=7", r"report.runs=7: must be a folder"),
+    ("epsilon.values=[]", r"epsilon.values=[]: must be a list of at least one budget"),
     # sweeps
+    ("tracking=none -m +sweeps=typo", r"sweeps/typo|quickstart ssr_alpha"),
     ("-m seed=0,1 attack.steps=0", r"attack.steps=0: must be at least 1"),
     ("-m seed=0,1 hydra.launcher.processes=0", r"hydra.launcher.processes=0: must be at least 1, or null"),
     ("-m seed=0,1 sweep=../../x", r"sweep=../../x: must be a name of letters, digits and ._-"),
@@ -221,3 +240,18 @@ def test_a_folder_of_the_project_is_no_config_group(run_py, tmp_path: Path) -> N
     code, out, err = run_py("job=train", f"outputs={tmp_path}", "--cfg", "job")
     assert (code, err) == (0, "")
     assert f"outputs: {tmp_path}" in out
+
+
+def test_a_certificate_of_null_is_none(run_py) -> None:
+    code, out, err = run_py("certificate=null", "epsilon.values=[0.25,1.0]", "--cfg", "job")
+    assert (code, err) == (0, "")
+    assert "certificate:" not in out
+
+
+def test_a_link_to_run_py_and_a_reader_that_leaves(tmp_path: Path) -> None:
+    link = tmp_path / "run.py"
+    link.symlink_to(ROOT / "run.py")
+    line = f"set -o pipefail; {sys.executable} {link} --help | head -1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1

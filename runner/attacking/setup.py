@@ -19,6 +19,7 @@ from runner.metrics.harm import OBJECTIVE, harm_by
 from runner.models.twin import softplus_twin
 from runner.models.weights import load_weights
 from runner.runs.run import Run
+from runner.store.torn import torn
 
 
 class Attacked(Protocol):
@@ -127,9 +128,13 @@ def attack_keys(seed: int, attack_seed: int, ids: Tensor, stream: str) -> Tensor
 
 
 def load_model(training: Run) -> nn.Module:
-    """The model of a finished training, in evaluation mode and with frozen parameters."""
+    """The model of a finished training, in evaluation mode and with frozen parameters. Errors: `StoreError` for a torn file."""
     model = training.parts.new_model(weights=False)
-    load_weights(model, str(training.folder / "model.safetensors"))
+    stored = training.folder / "model.safetensors"
+    try:
+        load_weights(model, str(stored))
+    except ConfigError as error:  # it was written by this project, so that no key is wrong
+        raise torn(stored, str(error).partition(": ")[2]) from None
     return model.to(training.parts.device).eval().requires_grad_(False)
 
 

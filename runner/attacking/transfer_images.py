@@ -9,6 +9,7 @@ from torch import Tensor
 from runner.attacking.setup import Setup
 from runner.core.errors import StoreError
 from runner.runs.run import IMAGES
+from runner.store.torn import torn
 
 
 def stored_images(source: Setup, epsilon: float, positions: Tensor, clean: Tensor) -> Tensor:
@@ -25,7 +26,7 @@ def stored_images(source: Setup, epsilon: float, positions: Tensor, clean: Tenso
             found: Tensor = handle.get_slice("perturbed")[step : step + 1, first:last][0]
             same = torch.equal(handle.get_slice("clean")[first:last], clean.cpu())
     except (SafetensorError, OSError) as error:
-        raise StoreError(f"{file}: cannot be read ({error}); delete the folder to rerun it") from error
+        raise torn(file, error) from None
     if not same:
         raise StoreError(f"{file}: holds other examples than this run; delete the folder to rerun it")
     return found.to(clean.device)

@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from runner.core.errors import ConfigError, unknown_key
+from runner.core.errors import ConfigError, is_disk_error, unknown_key
 from runner.core.locate import locate
 from runner.core.type_hints import check_types
 
@@ -33,6 +33,9 @@ def build(node: DictConfig | Mapping[str, Any], key: str, **extra: Any) -> Any:
             raise cause from None
         if isinstance(cause, TypeError):
             raise ConfigError(f"{key}: {cause}") from error
+        if isinstance(cause, OSError) and not is_disk_error(cause):
+            place = f"{key}.root={container['root']}" if container.get("root") else key
+            raise ConfigError(f"{place}: cannot be read ({cause})") from error
         raise
 
 

@@ -14,9 +14,28 @@ Config = dict[str, Any]
 """A composed config with every interpolation resolved: plain dicts, lists and scalars."""
 
 
+GROUPS = ("job", "dataset", "model", "training", "defense", "attribution", "attack", "epsilon", "metrics", "tracking")
+"""Groups that every composed config has."""
+
+SETTINGS = ("seed", "seeds", "attack_seed", "examples", "sweep", "report", "device", "threads", "outputs", "rerun")
+"""Other keys that every composed config has."""
+
+
 def resolved(cfg: DictConfig) -> Config:
-    """The config without Hydra's own node, resolved. Errors: `ConfigError` for a missing mandatory value, OmegaConf's own."""
-    return resolve(unresolved(cfg))
+    """The config without Hydra's own node, resolved. Errors: `ConfigError` for a missing value or group, OmegaConf's own."""
+    config = unresolved(cfg)
+    refuse_absent(config)
+    return resolve(config)
+
+
+def refuse_absent(config: Config) -> None:
+    """Refuse a config that lacks a group or a setting, as `~defense` leaves it. Errors: `ConfigError` naming the key."""
+    for key in GROUPS:
+        if not isinstance(config.get(key), dict):
+            raise ConfigError(f"{key}: cannot be left out; it must be one of its options, as {key}=NAME")
+    for key in SETTINGS:
+        if key not in config:
+            raise ConfigError(f"{key}: cannot be left out; it must have a value, as {key}=VALUE")
 
 
 def unresolved(cfg: DictConfig) -> Config:

@@ -21,6 +21,7 @@ from runner.runs.run_once import run_once
 from runner.stats import claims
 from runner.store import files
 from runner.store.folder import Folder
+from runner.store.torn import read_rows
 from runner.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def _ready(run: Run) -> None:
 def _evaluate(run: Run, folder: Folder, tracker: Tracker) -> dict[str, Any]:
     results, failed = _attack_seeds(run.inputs)
     attacks = [attacked.folder for attacked in run.inputs if attacked.config["seed"] in results]
-    rows = pd.concat([pd.read_parquet(path / "rows.parquet") for path in attacks], ignore_index=True)
+    rows = pd.concat([read_rows(path / "rows.parquet", list(run.parts.metrics)) for path in attacks], ignore_index=True)
     summary, areas = stats.summarise(rows, list(run.parts.metrics)), stats.areas(rows, list(run.parts.metrics))
     files.write_frame(folder.path / "summary.parquet", summary)
     files.write_frame(folder.path / "areas.parquet", areas)

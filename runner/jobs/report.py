@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from runner.core.errors import ConfigError
+from runner.core.errors import ConfigError, require
 from runner.report.stored_runs import report_on
 from runner.runs.run import Run
 from runner.store.folder import inside
@@ -28,6 +28,8 @@ def run(run: Run) -> dict[str, Any]:
 def _of_sweep(outputs: Path, sweep: str) -> list[Path]:
     """The folders of a sweep's runs."""
     known = {path.parent.name: path for path in outputs.glob("sweeps/*/cells.json")}
+    if not known:
+        raise ConfigError(f"report.sweep={sweep}: must be a sweep that was run, and {outputs} holds none")
     if sweep not in known:
         raise ConfigError.choice("report.sweep", sweep, known)
     record = json.loads(known[sweep].read_text(encoding="utf-8"))
@@ -36,7 +38,9 @@ def _of_sweep(outputs: Path, sweep: str) -> list[Path]:
 
 
 def _of_patterns(outputs: Path, patterns: str | list[str]) -> list[Path]:
-    named = [patterns] if isinstance(patterns, str) else list(patterns)
+    named = [patterns] if isinstance(patterns, str) else patterns
+    listed = isinstance(named, list) and all(isinstance(pattern, str) for pattern in named)
+    require(listed, "report.runs", patterns, "a folder, or a list of folders (globs allowed)")
     found = [path for pattern in named for path in sorted(_matches(outputs, str(pattern))) if path.is_dir()]
     if not found:
         raise ConfigError(f"report.runs={patterns}: no such folder under {outputs}")

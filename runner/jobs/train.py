@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from runner.core import signals
+from runner.core.errors import ConfigError
 from runner.core.flags import as_data
 from runner.core.progress import progress
 from runner.datasets.base import Examples
@@ -42,9 +43,24 @@ def ready(run: Run) -> None:
         return
     data = run.parts.dataset
     if run.parts.training.epochs > 0:
-        data.training_split()
+        _refuse_batch_of_one(run, len(data.training_split()))
     if run.config["model"].get("weights"):
         run.parts.new_model()
+
+
+def _refuse_batch_of_one(run: Run, examples: int) -> None:
+    """Refuse a training whose last batch is one image if the network cannot train on one (BatchNorm of 1x1 features)."""
+    size = run.parts.training.batch_size
+    if 1 not in (size, examples, examples % size):
+        return
+    model = run.parts.model_on_meta.train()
+    try:
+        model(torch.empty(1, *run.config["dataset"]["shape"], device="meta"))
+    except ValueError:
+        allowed = f"at least 2, and leave no single image of the {examples}: BatchNorm cannot train on one"
+        raise ConfigError(f"training.batch_size={size}: must be {allowed}") from None
+    finally:
+        model.eval()
 
 
 def _train(run: Run, folder: Folder, tracker: Tracker) -> dict[str, Any]:

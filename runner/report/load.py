@@ -16,6 +16,7 @@ from runner.report.data import IDENTITY, PANEL, Gallery, MetricInfo, ReportData,
 from runner.report.naming import series_names
 from runner.stats.claims import Claim
 from runner.store.folder import Folder
+from runner.store.torn import read_rows, torn
 
 Result = dict[str, Any]
 LABELS = (*PANEL, "defense")
@@ -107,14 +108,8 @@ def _metrics(results: Sequence[Mapping[str, Any]]) -> dict[str, MetricInfo]:
 
 def _read_rows(folder: Path, result: Mapping[str, Any]) -> pd.DataFrame:
     path = folder / "rows.parquet"
-    if not path.exists():
-        raise StoreError(f"{path}: missing, though result.json says ok")
-    rows = pd.read_parquet(path)
     fixed = ("seed", "epsilon", "example_id", "perturbation_norm", "label_preserved")
-    missing = [column for column in (*LABELS, *fixed, *result["metrics"]) if column not in rows.columns]
-    if missing:
-        raise StoreError(f"{path}: columns missing: {', '.join(missing)}")
-    return rows.assign(group_id=result["group_id"])
+    return read_rows(path, (*LABELS, *fixed, *result["metrics"])).assign(group_id=result["group_id"])
 
 
 def _read_galleries(finished: Mapping[Path, Result], notes: list[str]) -> dict[str, Gallery]:
@@ -139,7 +134,7 @@ def read_gallery(path: Path, result: Mapping[str, Any]) -> Gallery:
             meta = json.loads(handle.metadata()["gallery"])
             arrays = {name: handle.get_tensor(name) for name in names}
     except (SafetensorError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: not a gallery ({error})") from error
+        raise torn(path, f"not a gallery: {error}") from error
     shared = {key: meta[key] for key in ("epsilon", "norm", "metric", "examples")}
     return Gallery(group_id=result["group_id"], seed=int(result["seed"]), **shared, **arrays)
 
@@ -153,7 +148,7 @@ def _read_history(runs: pd.DataFrame, models_root: Path, notes: list[str]) -> pd
             missing += 1
             continue
         keys = {key: run[key] for key in ("dataset", "model", "defense", "seed", "train_id")}
-        frames.append(pd.read_parquet(path).assign(**keys))
+        frames.append(read_rows(path).assign(**keys))
     if missing:
         notes.append(f"No training history was found for {missing} of {len(models)} models.")
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -14,6 +14,7 @@ from runner.core.type_hints import check_types
 from runner.core.types import Attribution, Certificate, Defense, differentiable
 from runner.metrics.reduction import REDUCTIONS
 from runner.runs.identity import source_of, train_identity
+from runner.runs.numbers import MOST_THREADS, check_numbers
 from runner.runs.parts import Parts
 from runner.runs.trial import check_network, check_twin, has_curvature, has_gradient
 from runner.tracking.settings import TrackingSettings
@@ -32,6 +33,7 @@ RERUNS = ("failed", "stale", "all")
 def validate(config: Config, parts: Parts) -> None:
     """Build the parts that are cheap to build and check that they fit together. Errors: `ConfigError`, one line."""
     _check_names(config)
+    check_numbers(config)
     if config["job"]["name"] == "report":
         return
     _check_scalars(config)
@@ -83,23 +85,31 @@ def _check_scalars(config: Config) -> None:
     require(good, "dataset.shape", shape, "a list of three whole numbers: channels, height, width")
     k, pixels = config["metrics"]["k"], shape[1] * shape[2]
     require(_whole(k, 1) and k <= pixels, "metrics.k", k, f"a whole number from 1 to the {pixels} pixels of an image")
-    for key in ("seed", "attack_seed"):
-        require(_whole(config[key]), key, config[key], "a whole number of at least 0")
+    for key, seed in (("seed", config["seed"]), ("attack_seed", config["attack_seed"]), _seed_of_dataset(config)):
+        require(_whole(seed), key, seed, "a whole number of at least 0")
     seeds = config["seeds"]
     listed = isinstance(seeds, list) and all(_whole(seed) for seed in seeds) and len(set(seeds)) == len(seeds) > 0
     require(listed, "seeds", seeds, "a list of different whole numbers of at least 0")
     for key, none in (("examples", "all"), ("threads", "all cores")):
         value = config[key]
         require(value is None or _whole(value, 1), key, value, f"a whole number of at least 1, or null for {none}")
+    threads = config["threads"]
+    require((threads or 1) <= MOST_THREADS, "threads", threads, f"at most {MOST_THREADS}, or null for all cores")
     chunk, save = config["attack"]["chunk"], config["attack"]["save_images"]
     require(_whole(chunk, 1), "attack.chunk", chunk, "a whole number of at least 1")
     require(isinstance(save, bool), "attack.save_images", save, "true or false")
     require(isinstance(config.get("profile", False), bool), "profile", config.get("profile"), "true or false")
 
 
+def _seed_of_dataset(config: Config) -> tuple[str, object]:
+    return "dataset.seed", config["dataset"].get("seed", 0)
+
+
 def _check_metrics(settings: Config) -> None:
     for key in sorted(set(settings) - set(METRIC_SETTINGS)):
         raise ConfigError(unknown_key(f"metrics.{key}", METRIC_SETTINGS))
+    chosen = isinstance(settings["measured"], dict)
+    require(chosen, "metrics.measured", settings["measured"], "options of the group: metrics=[NAME,...]")
     for name, node in settings["measured"].items():
         option = isinstance(node, dict) and "_target_" in node
         require(option, f"metrics.measured.{name}", node, "an option of the group: metrics=[NAME,...]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,18 +10,22 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from runner.core import signals
+from runner.core.errors import StoreError
 from runner.store.folder import Folder
+
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+"""What `flock` answers on a disk without file locks."""
 
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[Folder]:
     """Lock a run's folder for this process. If another process holds it, call `waiting` once and wait.
 
-    Errors: `StopRequested` when a signal arrives while waiting.
+    Errors: `StopRequested` when a signal arrives while waiting; `StoreError` for a disk without file locks.
     """
     file = _lock_file(path)
     file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file)
+    lock = FileLock(file, fallback_to_soft=False)  # a soft lock would outlive its holder on another machine
     try:
         _acquire(lock, waiting)
         path.mkdir(parents=True, exist_ok=True)
@@ -32,7 +37,14 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[Fo
 def _acquire(lock: FileLock, waiting: Callable[[], None] | None) -> None:
     try:
         lock.acquire(timeout=0)
-    except Timeout:
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            place = Path(lock.lock_file).parent
+            raise StoreError(
+                f"outputs: the disk of {place} has no file locks ({error.strerror}); choose another disk"
+            ) from None
+        if not isinstance(error, Timeout):
+            raise
         if waiting is not None:
             waiting()
     while not lock.is_locked:
@@ -47,7 +59,7 @@ def held(path: Path) -> bool:
     if not file.is_file():
         return False
     try:
-        with FileLock(file, timeout=0):
+        with FileLock(file, timeout=0, fallback_to_soft=False):
             return False
     except Timeout:
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
@@ -11,6 +12,8 @@ from runner.core.errors import ConfigError, require
 Mode = Literal["online", "offline", "disabled"]
 _MODES: tuple[Mode, ...] = get_args(Mode)
 _METADATA_KEYS = {"name"}
+_NOT_IN_NAMES = r"/\#?%:"
+"""Characters that W&B allows in no project's name."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,11 @@ class TrackingSettings:
     def __post_init__(self) -> None:
         if self.mode not in _MODES:
             raise ConfigError.choice("tracking.mode", self.mode, _MODES)
-        require(bool(self.project), "tracking.project", self.project, "the name of a project")
+        named = 0 < len(self.project) <= 128 and not set(self.project) & set(_NOT_IN_NAMES)
+        allowed = f"the name of a project: 1 to 128 characters, none of {_NOT_IN_NAMES}"
+        require(named, "tracking.project", self.project, allowed)
+        team = self.entity is None or bool(re.fullmatch(r"[A-Za-z0-9_.-]+", self.entity))
+        require(team, "tracking.entity", self.entity, "the name of a team (letters, digits and ._-), or null")
         valid_tags = not isinstance(self.tags, str) and all(0 < len(str(tag)) <= 64 for tag in self.tags)
         require(valid_tags, "tracking.tags", self.tags, "a list of words of 1 to 64 characters")
         require(self.max_table_rows >= 1, "tracking.max_table_rows", self.max_table_rows, "at least 1")

@@ -1,5 +1,6 @@
 """One process at a time works in a run's folder."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner.core import signals
+from runner.core.errors import StoreError
 from runner.store.locks import held, locked
 
 HOLDER = """
@@ -81,3 +83,14 @@ def test_a_folder_is_held_while_a_process_works_in_it(tmp_path: Path) -> None:
     with locked(folder):
         assert held(folder)
     assert not held(folder)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_disk_without_locks_is_refused_in_one_line(tmp_path: Path, monkeypatch, number: int) -> None:
+    def refused(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    with pytest.raises(StoreError, match=f"{tmp_path}.* has no file locks"), locked(tmp_path / "run"):
+        raise AssertionError("entered")
+    assert not held(tmp_path / "run")
