@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.core.conf import conf, options
-from runner.core.errors import ConfigError, StoreError, is_disk_error, one_line
+from runner.core.errors import ConfigError, NotFiniteError, StoreError, is_disk_error, one_line
 from runner.core.secrets import hidden, hiding_excepthook
 from runner.core.signals import StopRequested
 
@@ -67,8 +67,9 @@ def main(run: Callable[[], None]) -> int:  # noqa: PLR0911
             raise
         return _say(f"error: {one_line(error)}: a group needs one of its options", 1)
     except Exception as error:
-        if is_disk_error(error) and not shown:
-            return _say(hidden(f"error: {error}: once that is fixed, the same command resumes where it stopped"), 1)
+        text = _without_traceback(error)
+        if text and not shown:
+            return _say(hidden(text), 1)
         sys.excepthook = hiding_excepthook  # set here because W&B may have replaced it
         raise
     return 0
@@ -79,6 +80,13 @@ def tidied(arguments: list[str]) -> list[str]:
     flags = [text for text in arguments if text in ("-m", "--multirun")]
     others = [text for text in arguments if text not in flags]
     return flags[:1] + [f"~{text[:-5]}" if text in NOTHING else text for text in others]
+
+
+def _without_traceback(error: Exception) -> str:
+    """The line for a failure whose cause is known, so that a traceback adds nothing; empty for other failures."""
+    if is_disk_error(error):
+        return f"error: {error}: once that is fixed, the same command resumes where it stopped"
+    return f"error: {error}" if isinstance(error, NotFiniteError) else ""
 
 
 @contextmanager

@@ -158,7 +158,7 @@ def tree(folder: Path) -> set[Path]:
 
 @pytest.mark.parametrize("name", ESCAPES)
 def test_names_of_options_make_no_path(compose, tmp_path: Path, name: str) -> None:
-    config = compose("job=train", "training.epochs=0")
+    config = compose("job=train", "training.epochs=0", "model.weights=random")
     for group in ("dataset", "model", "defense"):
         config[group]["name"] = name
     do(config)

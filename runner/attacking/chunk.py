@@ -10,10 +10,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from runner.attacking.degenerate import degenerate
 from runner.attacking.setup import Setup
 from runner.attacking.transfer_images import stored_images
 from runner.core import rng
 from runner.core.attack_types import Best, Problem
+from runner.core.errors import NotFiniteError
 from runner.core.norms import perturbation_norms
 from runner.core.types import Annotated, Context, ContextualMetric, Metric, Subject
 from runner.store import files
@@ -106,8 +108,10 @@ class Chunk:
 
     @cached_property
     def clean_maps(self) -> Tensor:
-        """Evaluation maps (N, H, W) of the clean images."""
-        return self.maps(self.images, clean=True)
+        """Evaluation maps (N, H, W) of the clean images. Errors: `NotFiniteError`."""
+        maps = self.maps(self.images, clean=True)
+        self._require_finite("map", maps)
+        return maps
 
     @cached_property
     def certified(self) -> dict[str, Tensor]:
@@ -138,7 +142,7 @@ class Chunk:
             explain=setup.explain,
             harm=setup.harm,
             images=self.images,
-            targets=self._predict(self.images),
+            targets=self._clean_predictions(),
             partners=setup.test.batch(self._partners(), setup.device)[0],
             keys=setup.keys(self.ids, "attack"),
             stored=None if setup.source is None else self._stored,
@@ -155,19 +159,31 @@ class Chunk:
         draws = rng.bits(self.setup.keys(self.ids, "partner").cpu(), 1).squeeze(1)
         return (self.indices + 1 + draws.remainder(max(count - 1, 1))).remainder(count)
 
-    def _predict(self, images: Tensor) -> Tensor:
+    def _logits(self, images: Tensor) -> Tensor:
         with torch.no_grad():
-            prediction: Tensor = self.setup.model(images).argmax(dim=1)
-        return prediction
+            logits: Tensor = self.setup.model(images)
+        return logits
+
+    def _clean_predictions(self) -> Tensor:
+        logits = self._logits(self.images)
+        self._require_finite("logits", logits)
+        return logits.argmax(dim=1)
+
+    def _require_finite(self, what: str, values: Tensor) -> None:
+        """Errors: `NotFiniteError` naming the first test image whose values (N, ...) are not all finite."""
+        bad = values.flatten(1).isfinite().all(dim=1).logical_not().nonzero()
+        if len(bad):
+            raise NotFiniteError(f"{what} of test image {int(self.ids[int(bad[0])])}: nan or inf")
 
     def _measure(self, best: Best) -> dict[str, Tensor]:
         maps = self.maps(best.images, clean=False)
         values = {
-            "adversarial_prediction": self._predict(best.images),
+            "adversarial_prediction": self._logits(best.images).argmax(dim=1),
             "perturbation_norm": self._length(best),
             "attack_harm": best.harm.double(),
         }
         values |= {f"{NOTE}{name}": value for name, value in best.notes.items()}
+        values |= degenerate(maps)
         values |= {name: self._value(metric, maps, best.images) for name, metric in self.setup.metrics.items()}
         if self.setup.keeps_images:
             values["images"] = best.images

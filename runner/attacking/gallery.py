@@ -16,10 +16,14 @@ from runner.store import files
 
 
 def write_gallery(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame, file: Path) -> None:
-    """Write images, perturbed images and both maps of three examples, described in JSON metadata."""
+    """Write images, perturbed images and both maps of three examples, described in JSON metadata.
+
+    Examples whose metric is undefined are shown only if it is for all of them; their value is then null.
+    """
     metric = setup.attack.measure if setup.attack.measure in setup.metrics else next(iter(setup.metrics))
     last = rows[rows.epsilon == rows.epsilon.max()].reset_index(drop=True)
-    order = last[metric].sort_values(ascending=setup.metrics[metric].direction == "higher", kind="stable").index
+    shown = last[metric].dropna() if last[metric].notna().any() else last[metric]
+    order = shown.sort_values(ascending=setup.metrics[metric].direction == "higher", kind="stable").index
     chosen = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
     assert setup.run is not None  # only jobs draw galleries
     names = setup.run.parts.dataset.classes
@@ -31,7 +35,7 @@ def write_gallery(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame, fil
             "label_name": names[last.label[index]],
             "prediction": int(last.clean_prediction[index]),
             "prediction_name": names[last.clean_prediction[index]],
-            "value": float(last[metric][index]),
+            "value": None if pd.isna(last[metric][index]) else float(last[metric][index]),
         }
         for role, index in chosen.items()
     ]

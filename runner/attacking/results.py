@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from runner.attacking.chunk import NOTE, Chunk
+from runner.attacking.degenerate import map_counts, number_flags, undefined_counts
 from runner.attacking.setup import Setup
 from runner.attacking.transfer_images import maps_of_its_own_classes
 from runner.core.attack_types import Reviewing
+from runner.core.flags import as_data
 from runner.core.hashing import digest
 from runner.runs.identity import attack_identity
+from runner.runs.untrained import untrained_flag
 
 MEASURED = (
     *("example_id", "epsilon", "norm", "label", "clean_prediction", "adversarial_prediction"),
@@ -50,6 +53,9 @@ def images_of(setup: Setup, chunks: Sequence[Chunk]) -> dict[str, Tensor]:
 def content_of(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame) -> dict[str, Any]:
     """The attack's part of `result.json`."""
     attacked = rows[rows.epsilon > 0]
+    counts = map_counts([chunk.clean_maps for chunk in chunks], [chunk.steps for chunk in chunks], setup.epsilons)
+    verdict = _verdict(setup, chunks)
+    flags = {**number_flags(counts, rows, list(setup.metrics)), "untrained_network": untrained_flag(setup.config)}
     return {
         "epsilons": list(setup.epsilons),
         "examples": int(rows.example_id.nunique()),
@@ -61,7 +67,10 @@ def content_of(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame) -> dic
         "twin": _twin(setup, chunks),
         **_certificate(setup),
         **_source(setup, chunks),
-        **_verdict(setup, chunks),
+        "degenerate_maps": counts,
+        "undefined": undefined_counts(rows, list(setup.metrics)),
+        **verdict,
+        "flags": {**as_data(flags), **verdict.get("flags", {})},
         "metrics": {
             name: {"direction": metric.direction, "range": list(metric.range), "unit": metric.unit}
             for name, metric in setup.metrics.items()
@@ -94,8 +103,7 @@ def _verdict(setup: Setup, chunks: Sequence[Chunk]) -> dict[str, Any]:
         )
         for name in names
     }
-    verdict: dict[str, Any] = setup.attack.verdict(setup.epsilons, notes)
-    return verdict
+    return dict(setup.attack.verdict(setup.epsilons, notes))
 
 
 def _source(setup: Setup, chunks: Sequence[Chunk]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from runner.core.errors import ConfigError
 from runner.core.types import Attribution, Budget, Certificate, ContextualMetric, Explain, Metric
 from runner.datasets.base import Device, Indices, Loaded
 from runner.metrics.harm import OBJECTIVE, harm_by
+from runner.models.finite import require_finite
 from runner.models.twin import softplus_twin
 from runner.models.weights import load_weights
 from runner.runs.run import Run
@@ -128,13 +129,17 @@ def attack_keys(seed: int, attack_seed: int, ids: Tensor, stream: str) -> Tensor
 
 
 def load_model(training: Run) -> nn.Module:
-    """The model of a finished training, in evaluation mode and with frozen parameters. Errors: `StoreError` for a torn file."""
+    """The model of a finished training, in evaluation mode and with frozen parameters.
+
+    Errors: `StoreError` for a torn file, `NotFiniteError`.
+    """
     model = training.parts.new_model(weights=False)
     stored = training.folder / "model.safetensors"
     try:
         load_weights(model, str(stored))
     except ConfigError as error:  # it was written by this project, so that no key is wrong
         raise torn(stored, str(error).partition(": ")[2]) from None
+    require_finite(model, f"weights of {training.folder.name}")
     return model.to(training.parts.device).eval().requires_grad_(False)
 
 

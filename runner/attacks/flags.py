@@ -90,7 +90,7 @@ def _masked(evidence: Evidence) -> Flag:
     if not foreign:
         return _unknown("nothing to compare the gradients with: the suite has no member that transfers or queries")
     gain = torch.stack(foreign).amax(dim=0).double().sub(evidence.clean).mean(dim=1)
-    own = evidence.twin_gain.double().mean(dim=1)
+    own = evidence.twin_gain.double().nanmean(dim=1).nan_to_num()
     hidden = torch.where(gain > 0, 1 - own / gain.clamp_min(1e-12), 0.0)
     says = "gradients are masked: they gain nothing on the twin, and images from elsewhere do harm"
     return _over(evidence, hidden, 1 - SHARE, says)
@@ -103,7 +103,7 @@ def _no_expectation(evidence: Evidence) -> Flag:
 
 
 def _far_twin(evidence: Evidence) -> Flag:
-    cosine = float(evidence.twin_cosine.double().mean())
+    cosine = float(evidence.twin_cosine.double().mean().nan_to_num())
     tripped = cosine < evidence.least_cosine
     says = "the softplus twin's maps are not those of the model: its gradients are of another function"
     return Flag(says, cosine, evidence.least_cosine, evidence.epsilons if tripped else (), tripped)
@@ -147,6 +147,7 @@ def _excess(evidence: Evidence, stronger: Tensor | None, weaker: Tensor, says: s
 
 
 def _over(evidence: Evidence, values: Tensor, bound: float, says: str) -> Flag:
+    values = values.nan_to_num()  # no examples: nothing measured
     tripped = values > bound
     return Flag(says, float(values.max()), bound, _where(evidence, tripped), bool(tripped.any()))
 

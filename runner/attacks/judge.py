@@ -33,15 +33,18 @@ class Judge:
         return cls(problem, lambda maps, probabilities: problem.harm(reference, maps))
 
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Harm (N,) and whether the predicted class is still the clean one (N,)."""
+        """Harm (N,), nan where logits or map are not finite; whether the candidate may be kept (N,): finite, label preserved."""
         problem = self.problem
         with torch.no_grad():
             logits = problem.model(images)
         maps = problem.explain(problem.model, images, problem.targets, rng.fold(problem.keys, _JUDGE_STREAM)).detach()
-        kept = logits.argmax(dim=1) == problem.targets
+        sound = logits.isfinite().all(dim=1)
+        kept = sound & (logits.argmax(dim=1) == problem.targets)
         if problem.watch is not None:
             problem.watch(kept)
-        return self.score(maps, logits.softmax(dim=1)), kept
+        sound &= maps.flatten(1).isfinite().all(dim=1)
+        harm = self.score(maps, logits.softmax(dim=1)).masked_fill(~sound, torch.nan)
+        return harm, kept & harm.isfinite()
 
     def start(self) -> Best:
         """The clean images, with nothing found yet."""
@@ -71,7 +74,8 @@ def reference_maps(problem: Problem) -> Tensor:
 
 
 def merge(best: Best, other: Best, take: Tensor) -> Best:
-    """Example by example, `other` where `take` (N,) says so, else `best`."""
+    """Example by example, `other` where `take` (N,) says so, else `best`. Harm that is not finite is never taken."""
+    take = take & other.harm.isfinite()
     pick = take.reshape(-1, *([1] * (best.images.dim() - 1)))
     return Best(
         images=torch.where(pick, other.images, best.images),

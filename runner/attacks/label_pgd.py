@@ -84,8 +84,10 @@ def margins(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _margins_of(problem: Problem, images: Tensor) -> Tensor:
+    """(N,) margins, nan where a logit is not finite."""
     with torch.no_grad():
-        return margins(problem.model(images), problem.targets)
+        logits = problem.model(images)
+    return margins(logits, problem.targets).masked_fill(~logits.isfinite().all(dim=1), torch.nan)
 
 
 class _Kept:

@@ -85,7 +85,11 @@ class NaturalEvolution:
             direction = rng.normal(rng.fold(keys, pair), shape).to(images.dtype)
             forward, _ = ask.look((images + self.sigma * direction).clamp(0.0, 1.0))
             backward, _ = ask.look((images - self.sigma * direction).clamp(0.0, 1.0))
-            total = total + torch.nan_to_num(forward - backward).to(images.dtype).reshape(-1, 1, 1, 1) * direction
+            total = (
+                total
+                + torch.nan_to_num(forward - backward, posinf=0.0, neginf=0.0).to(images.dtype).reshape(-1, 1, 1, 1)
+                * direction
+            )
         flat = total.flatten(1).abs().amax(dim=1).reshape(-1, 1, 1, 1) == 0
         return torch.where(flat, direction, total)
 

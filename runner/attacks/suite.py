@@ -110,22 +110,25 @@ class Suite:
         return {"suite": told, "flags": flags.raised(self._evidence(epsilons, notes))}
 
     def _evidence(self, epsilons: Sequence[float], notes: Mapping[str, Tensor]) -> flags.Evidence:
+        """Harm is compared on the examples whose clean map has one; nothing can be found for the others."""
+        known = notes[f"harm_{self._having('gradient')[0]}"][0].isfinite()
+
         def most(role: str) -> Tensor | None:
-            found = [notes[f"harm_{name}"][1:] for name in self._having(role)]
+            found = [notes[f"harm_{name}"][1:, known] for name in self._having(role)]
             return torch.stack(found).amax(dim=0) if found else None
 
         gradient = most("gradient")
         assert gradient is not None
         return flags.Evidence(
             epsilons=tuple(epsilons[1:]),
-            clean=notes[f"harm_{self._having('gradient')[0]}"][0],
+            clean=notes[f"harm_{self._having('gradient')[0]}"][0, known],
             gradient=gradient,
             random=most("random"),
             transfer=most("transfer"),
             query=most("query"),
             still=notes["still"][1:],
             rejected=notes["rejected"][1:],
-            twin_gain=notes["twin_gain"][1:],
+            twin_gain=notes["twin_gain"][1:, known],
             twin_cosine=notes["twin_cosine"][0],
             noisy=bool(notes["noisy"][0].any()),
             expectation=all(attack.eot > 1 or attack.draws == "fresh" for attack in self._gradient_attacks),

@@ -33,6 +33,10 @@ class StoreError(RuntimeError):
     """The store holds something that cannot be used (a newer version, a torn or foreign file)."""
 
 
+class NotFiniteError(RuntimeError):
+    """Weights, logits or maps hold nan or inf. The message names the tensor."""
+
+
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """The disk is full, its quota is used up, or it cannot be written to."""
 

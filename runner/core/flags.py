@@ -26,7 +26,7 @@ class Flag:
 
 def as_data(flags: Mapping[str, Flag]) -> dict[str, dict[str, Any]]:
     """All flags by name, raised or not, as plain data for result.json."""
-    return {name: asdict(flag) for name, flag in flags.items()}
+    return {name: {**asdict(flag), "epsilons": list(flag.epsilons)} for name, flag in flags.items()}
 
 
 def raised(flags: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

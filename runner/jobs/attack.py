@@ -104,7 +104,7 @@ def _climb(chunk: Chunk, advance: Advance) -> None:
         values = chunk.steps[-1]
         advance(
             f"epsilon {epsilon:g}: "
-            + ", ".join(f"{name} {float(values[name].mean()):.3f}" for name in list(chunk.setup.metrics)[:2])
+            + ", ".join(f"{name} {float(values[name].nanmean()):.3f}" for name in list(chunk.setup.metrics)[:2])
         )
 
 
@@ -133,6 +133,7 @@ def _write(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame, folder: Fo
 def _track(setup: Setup, rows: pd.DataFrame, folder: Folder, tracker: Tracker) -> None:
     for epsilon, part in rows.groupby("epsilon"):
         values = {f"metric/{name}": float(part[name].mean()) for name in setup.metrics}
+        values |= {f"undefined/{name}": float(part[name].isna().sum()) for name in setup.metrics}
         values["attack/unharmed"] = float(part.perturbation_norm.eq(0).mean())
         values["attack/label_preserved"] = float(part.label_preserved.mean())
         tracker.log(values, step_name="epsilon", step=float(str(epsilon)))

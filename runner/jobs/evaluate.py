@@ -120,5 +120,6 @@ def _track(summary: pd.DataFrame, tracker: Tracker) -> None:
         values |= {
             f"metric/{metric}_{side}": float(part[side].iloc[0]) for side in ("low", "high") if part[side].notna().all()
         }
+        values[f"undefined/{metric}"] = float(part["undefined"].sum())
         tracker.log(values, step_name="epsilon", step=float(str(epsilon)))
     tracker.table("summary", summary)

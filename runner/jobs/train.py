@@ -14,6 +14,7 @@ from runner.core.progress import progress
 from runner.datasets.base import Examples
 from runner.runs.run import Run
 from runner.runs.run_once import run_once
+from runner.runs.untrained import untrained_flag
 from runner.store import files
 from runner.store.folder import Folder
 from runner.tracking import Tracker
@@ -76,7 +77,7 @@ def _train(run: Run, folder: Folder, tracker: Tracker) -> dict[str, Any]:
             checkpoint.save(history)
             tracker.log(_scalars(history[-1]), step_name="epoch", step=epoch)
             advance(f"loss {history[-1]['loss']:.3f}, test accuracy {history[-1]['test_accuracy']:.3f}")
-    return _finish(folder, tracker, history, trainer)
+    return _finish(run, folder, tracker, history, trainer)
 
 
 def _epoch(number: int, trainer: Trainer, checkpoint: Checkpoint, history: list[dict[str, float]]) -> dict[str, float]:
@@ -88,8 +89,11 @@ def _epoch(number: int, trainer: Trainer, checkpoint: Checkpoint, history: list[
         raise
 
 
-def _finish(folder: Folder, tracker: Tracker, history: list[dict[str, float]], trainer: Trainer) -> dict[str, Any]:
+def _finish(
+    run: Run, folder: Folder, tracker: Tracker, history: list[dict[str, float]], trainer: Trainer
+) -> dict[str, Any]:
     model, test = trainer.judged, trainer.data.test
+    trainer.require_finite("trained weights")
     test_accuracy = history[-1]["test_accuracy"] if history else accuracy(model, test, trainer.device)
     fresh = accuracy_with_fresh_statistics(model, trainer.data, trainer.device) if history else None
     if len(history) * len(trainer.data.train) >= LEAST_STEPS * trainer.training.batch_size:
@@ -99,9 +103,13 @@ def _finish(folder: Folder, tracker: Tracker, history: list[dict[str, float]], t
     files.write_frame(folder.path / "history.parquet", pd.DataFrame(history))
     tracker.artifact("model", "model", stored, {"test_accuracy": test_accuracy})
     watched = ("top_eigenvalue", "gradient_lipschitz", "forward_passes", "backward_passes")
+    flags = {"untrained_network": untrained_flag(run.config)}
+    if fresh is not None:
+        flags["batchnorm_statistics"] = statistics_flag(test_accuracy, fresh)
     return {
+        "flags": as_data(flags),
         "test_accuracy": test_accuracy,
-        **_statistics(test_accuracy, fresh),
+        **({} if fresh is None else {"test_accuracy_fresh_statistics": fresh}),
         "test_examples": len(test),
         "train_examples": len(trainer.data.train),
         "epochs": len(history),
@@ -109,14 +117,6 @@ def _finish(folder: Folder, tracker: Tracker, history: list[dict[str, float]], t
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         **{name: history[-1][name] for name in watched if history and name in history[-1]},
     }
-
-
-def _statistics(test_accuracy: float, fresh: float | None) -> dict[str, Any]:
-    """The accuracy with fresh statistics of batch normalisation, and the flag about it; empty for a network without."""
-    if fresh is None:
-        return {}
-    flags = {"batchnorm_statistics": statistics_flag(test_accuracy, fresh)}
-    return {"test_accuracy_fresh_statistics": fresh, "flags": as_data(flags)}
 
 
 def _refuse_chance(test_accuracy: float, test: Examples) -> None:

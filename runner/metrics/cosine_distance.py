@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from runner.core.types import Direction
+from runner.metrics.undefined import of_values
 
 
 @dataclass(frozen=True)
 class CosineDistance:
     """1 - <a, b> / (|a| |b|), as `scipy.spatial.distance.cosine`.
 
-    A zero map has no direction: two zero maps are at distance 0 (nothing changed), a zero map and another at distance 1
-    (as if orthogonal). Non-negative maps stay in [0, 1]; signed ones (`metrics.reduction=sum`) reach 2.
+    A zero map has no direction: a zero map and another are at distance 1 (as if orthogonal), and two zero maps have none (nan).
+    Non-negative maps stay in [0, 1]; signed ones (`metrics.reduction=sum`) reach 2.
     """
 
     direction: ClassVar[Direction] = "lower"
@@ -29,8 +30,7 @@ class CosineDistance:
         square, other_square = first.square().sum(dim=1), second.square().sum(dim=1)
         scale = (square * other_square).sqrt().clamp_min(torch.finfo(torch.float64).tiny)
         distance = 1.0 - (first * second).sum(dim=1) / scale
-        both_zero = (square == 0) & (other_square == 0)
-        return torch.where(both_zero, 0.0, distance).clamp(0.0, 2.0)
+        return of_values(distance.clamp(0.0, 2.0), reference, other)
 
 
 def _scaled(maps: Tensor) -> Tensor:

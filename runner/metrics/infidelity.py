@@ -14,6 +14,7 @@ from runner.core.errors import require
 from runner.core.grid import Number
 from runner.core.types import Context, Direction
 from runner.metrics.draws import check_draws, draw_keys, size_of
+from runner.metrics.undefined import of_values
 
 Output = Literal["logit", "probability"]
 
@@ -56,7 +57,7 @@ class Infidelity:
         told, change = self.told_and_change(other, context)
         square, product = told.square().mean(dim=1), (told * change).mean(dim=1)
         scale = product / torch.where(square == 0, 1.0, square) if self.optimal_scale else torch.ones_like(square)
-        return (scale.unsqueeze(1) * told - change).square().mean(dim=1)
+        return of_values((scale.unsqueeze(1) * told - change).square().mean(dim=1), reference, other)
 
     def told_and_change(self, maps: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """Two (N, S) float64: I^T z and f(x) - f(x - I) of each draw."""

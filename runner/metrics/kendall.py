@@ -10,13 +10,14 @@ from torch import Tensor
 
 from runner.core.types import Direction
 from runner.metrics.ranks import lowest_ranks, tied_pairs
+from runner.metrics.undefined import of_patterns
 
 
 @dataclass(frozen=True)
 class Kendall:
     """(concordant - discordant) / sqrt((pairs - ties in a)(pairs - ties in b)), as `scipy.stats.kendalltau`.
 
-    Constant maps, for which scipy answers nan: two of them give 1, a constant against a varying map gives 0.
+    A constant map has no order, and scipy answers nan: so do two of them here, and one against a varying map gives 0.
     """
 
     direction: ClassVar[Direction] = "higher"
@@ -33,13 +34,12 @@ def one_by_one(first: Tensor, second: Tensor) -> Tensor:
     """Two (N, P) on the CPU -> (N,) tau-b by scipy, 10 times as fast there as `batched` (224 x 224)."""
     from scipy.stats import kendalltau  # late: takes a second to import
 
-    constant, other_constant = (values.amax(dim=1) == values.amin(dim=1) for values in (first, second))
+    taus = of_patterns(torch.ones(len(first), dtype=torch.float64), first, second)
     rows = zip(first.double().numpy(), second.double().numpy(), strict=True)
-    taus = torch.zeros(len(first), dtype=torch.float64)
     for index, (left, right) in enumerate(rows):
-        if not (constant[index] or other_constant[index]):
+        if taus[index] == 1:
             taus[index] = kendalltau(left, right).statistic
-    return torch.where(constant & other_constant, 1.0, taus)
+    return taus
 
 
 def batched(first: Tensor, second: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def batched(first: Tensor, second: Tensor) -> Tensor:
     ordered = untied + other_untied - pairs + tied_pairs(joint)
     scale = (untied.double() * other_untied.double()).sqrt()
     taus = (ordered - 2 * discordant) / scale.clamp_min(1.0)
-    return torch.where((untied == 0) & (other_untied == 0), 1.0, taus).clamp(-1.0, 1.0)
+    return of_patterns(taus.clamp(-1.0, 1.0), first, second)
 
 
 def inversions(values: Tensor) -> Tensor:

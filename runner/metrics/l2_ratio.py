@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from runner.core.types import Direction
+from runner.metrics.undefined import of_values
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class L2Ratio:
     """||z' - z||_2 / ||z||_2 of the maps, neither centred nor scaled (Yeh et al., 2019, divided by the norm of the clean
     image's map, as in their released code and `captum.metrics.sensitivity_max`).
 
-    A clean map of norm zero counts as one of norm 1, as in Captum: the value is then ||z'||_2. Not symmetric. For the
-    ratio of signed maps choose `metrics.reduction=sum`.
+    A clean map of norm zero counts as one of norm 1, as in Captum: the value is then ||z'||_2, and nan if both maps are zero. Not
+    symmetric. For the ratio of signed maps choose `metrics.reduction=sum`.
     """
 
     direction: ClassVar[Direction] = "lower"
@@ -30,5 +31,4 @@ class L2Ratio:
         """Two (N, H, W) -> (N,) float64."""
         first, second = (maps.detach().flatten(1).double() for maps in (reference, other))
         norm, change = (torch.linalg.vector_norm(vectors, dim=1) for vectors in (first, second - first))
-        ratio: Tensor = change / torch.where(norm == 0, 1.0, norm)
-        return ratio
+        return of_values(change / torch.where(norm == 0, 1.0, norm), reference, other)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from runner.core.types import Direction
 from runner.metrics.neighbourhood import check_settings, dilate, share, top_pixels
+from runner.metrics.undefined import of_patterns
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class LensRecall:
     """w-LENS-recall@k = |N_w(TopK(a)) & TopK(b)| / k (Kamath et al., AAAI 2024), a the clean and b the attacked map.
 
     N_w: everything inside a `window` x `window` square around one of the pixels. `diverse` takes the top-k-div pixels of
-    either map instead of the top k. Not symmetric: exchanging the maps gives the LENS precision.
+    either map instead of the top k. Not symmetric: exchanging the maps gives the LENS precision. A constant map has no top pixels:
+    0 against another map, nan for two of them.
     """
 
     k: int
@@ -34,4 +36,4 @@ class LensRecall:
     def __call__(self, reference: Tensor, other: Tensor) -> Tensor:
         """Two (N, H, W) -> (N,) float64. Errors: `ConfigError` when k exceeds the number of pixels."""
         clean, attacked = (top_pixels(maps, self.k, self.window, self.diverse) for maps in (reference, other))
-        return share(dilate(clean, self.window), attacked)
+        return of_patterns(share(dilate(clean, self.window), attacked), reference, other)

@@ -13,6 +13,7 @@ from runner.core.grid import Number
 from runner.core.norms import sample_ball
 from runner.core.types import Context, Direction, Norm
 from runner.metrics.draws import check_draws, draw_keys, size_of
+from runner.metrics.undefined import of_values
 
 _STREAM = 2
 _FLOOR = 1e-12
@@ -24,7 +25,8 @@ class LocalLipschitz:
 
     The x' are `samples` uniform draws from the ball of `radius` around x, clamped to [0, 1]; a sampled maximum is a lower
     bound of the true one, and an attack finds more. z is the reduced map; a stochastic one has the same noise at x and x'.
-    A neighbour that the clamp leaves at x itself counts 0: distances are floored at 1e-12.
+    A neighbour that the clamp leaves at x itself counts 0: distances are floored at 1e-12. nan if the maps of the clean and of the
+    perturbed image are both zero: a map that is zero everywhere is steady because it says nothing.
     """
 
     samples: int = 50
@@ -50,7 +52,7 @@ class LocalLipschitz:
         for part, first, count in passes(len(images), self.samples, self.chunk):
             slopes = self._slopes(images[part], maps[part], context, part, first, count)
             steepest[part] = torch.maximum(steepest[part], slopes.amax(dim=1))
-        return steepest
+        return of_values(steepest, reference, other)
 
     def _slopes(self, images: Tensor, maps: Tensor, context: Context, part: slice, first: int, count: int) -> Tensor:
         """(n, count) float64 ratios of draws first .. first+count-1."""

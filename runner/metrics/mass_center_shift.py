@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from runner.core.types import Direction
+from runner.metrics.undefined import of_values
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class MassCenterShift:
     """||C(a) - C(b)||_2 with C = sum_ij z_ij (i, j) / sum_ij z_ij (Ghorbani et al., 2019), z = |map|.
 
     The absolute value changes nothing for the usual non-negative maps and keeps the centre of a signed one inside the
-    image. A zero map counts as uniform: its centre is the image's. The largest shift is the diagonal of the image.
+    image. A zero map counts as uniform against another map: its centre is the image's; two zero maps give nan. The largest shift is
+    the diagonal of the image.
     """
 
     direction: ClassVar[Direction] = "lower"
@@ -26,7 +28,7 @@ class MassCenterShift:
     def __call__(self, reference: Tensor, other: Tensor) -> Tensor:
         """Two (N, H, W) -> (N,) float64, in pixels."""
         shift: Tensor = torch.linalg.vector_norm(_centre(reference) - _centre(other), dim=1)
-        return shift
+        return of_values(shift, reference, other)
 
 
 def _centre(maps: Tensor) -> Tensor:

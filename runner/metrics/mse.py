@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from runner.core.types import Direction
+from runner.metrics.undefined import of_values
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class MeanSquaredError:
     """mean over pixels of (a - b)^2 with a = |z| / sum |z|, the maps of Dombrowski et al. (2019), which sum to 1.
 
     The value shrinks with the number of pixels P: the largest is 2 / P, for maps of one pixel each, so values of different image
-    sizes cannot be compared. A zero map counts as uniform. The absolute value changes nothing for the usual non-negative maps.
+    sizes cannot be compared. A zero map counts as uniform against another map; two zero maps give nan. The absolute value changes
+    nothing for the usual non-negative maps.
     """
 
     direction: ClassVar[Direction] = "lower"
@@ -25,7 +27,7 @@ class MeanSquaredError:
 
     def __call__(self, reference: Tensor, other: Tensor) -> Tensor:
         """Two (N, H, W) -> (N,) float64."""
-        return (_shares(reference) - _shares(other)).square().mean(dim=1)
+        return of_values((_shares(reference) - _shares(other)).square().mean(dim=1), reference, other)
 
 
 def _shares(maps: Tensor) -> Tensor:

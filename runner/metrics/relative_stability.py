@@ -12,6 +12,7 @@ from runner.core.errors import ConfigError
 from runner.core.grid import Number
 from runner.core.types import Context, Direction
 from runner.metrics.draws import size_of
+from runner.metrics.undefined import of_values
 
 Of = Literal["input", "output", "representation"]
 
@@ -24,7 +25,8 @@ class RelativeStability:
     the representation (`representation`, RRS): here the input of the linear layer that the network runs last. Divisions
     are pixel by pixel; a divisor that is exactly zero counts as `floor`, as in Quantus. The paper takes the largest value
     over random neighbours; here x' is what the attack found, and the pair counts even where the prediction changed. Fresh
-    noise of a stochastic map for an unchanged image is divided by the floor: use `metrics.common_noise=true`.
+    noise of a stochastic map for an unchanged image is divided by the floor: use `metrics.common_noise=true`. nan for two zero
+    maps, and where the change of logits or representation is not finite.
     """
 
     of: Of
@@ -55,7 +57,8 @@ class RelativeStability:
         else:
             inner = representation(context.model, images)
             change = _relative_change(inner, representation(context.model, attacked), floor)
-        return moved / change.clamp_min(floor)
+        change = change.masked_fill(~change.isfinite(), torch.nan)  # an infinite one would read as perfectly stable
+        return of_values(moved / change.clamp_min(floor), reference, other)
 
 
 def _relative_change(values: Tensor, others: Tensor, floor: float) -> Tensor:

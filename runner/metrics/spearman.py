@@ -10,14 +10,15 @@ from torch import Tensor
 
 from runner.core.types import Direction
 from runner.metrics.ranks import average_ranks
+from runner.metrics.undefined import of_patterns
 
 
 @dataclass(frozen=True)
 class Spearman:
     """Pearson correlation of the average ranks, as `scipy.stats.spearmanr`.
 
-    A constant map has no order, and scipy answers nan. Here two constant maps give 1 (nothing about the order changed)
-    and a constant against a varying map gives 0 (no order is left to agree with).
+    A constant map has no order, and scipy answers nan. So do two constant maps here; a constant against a varying map gives 0 (no
+    order is left to agree with).
     """
 
     direction: ClassVar[Direction] = "higher"
@@ -30,8 +31,7 @@ class Spearman:
         product = (first * second).sum(dim=1)
         spread, other_spread = first.square().sum(dim=1), second.square().sum(dim=1)
         correlation = product / (spread * other_spread).sqrt().clamp_min(torch.finfo(torch.float64).tiny)
-        both_constant = (spread == 0) & (other_spread == 0)
-        return torch.where(both_constant, 1.0, correlation).clamp(-1.0, 1.0)
+        return of_patterns(correlation.clamp(-1.0, 1.0), reference, other)
 
 
 def _centred_ranks(maps: Tensor) -> Tensor:

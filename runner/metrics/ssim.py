@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from runner.core.types import Direction
+from runner.metrics.undefined import of_values
 
 _SIGMA, _RADIUS = 1.5, 5
 _C1, _C2 = 0.01**2, 0.03**2
@@ -21,8 +22,8 @@ class StructuralSimilarity:
     """Mean SSIM (Wang et al., 2004): Gaussian window of 11 x 11 with sigma 1.5, K1 = 0.01, K2 = 0.03, population moments.
 
     Both maps of an example are scaled to [0, 1] by one range, from the smallest to the largest value in either, so that a
-    change of scale counts; two equal constant maps give 1. The mean is over the places where the window lies inside the
-    map, as in `skimage.metrics.structural_similarity(gaussian_weights=True, use_sample_covariance=False, data_range=1)`.
+    change of scale counts; two equal constant maps give 1, and two zero maps nan. The mean is over the places where the window lies
+    inside the map, as in `skimage.metrics.structural_similarity(gaussian_weights=True, use_sample_covariance=False, data_range=1)`.
     On maps with a side under 11 the window is cut to the largest odd side that fits (scikit-image refuses them).
     """
 
@@ -40,8 +41,7 @@ class StructuralSimilarity:
         covariance = product - mean * other_mean
         above = (2 * mean * other_mean + _C1) * (2 * covariance + _C2)
         below = (mean * mean + other_mean * other_mean + _C1) * (variance + other_variance + _C2)
-        similarity: Tensor = (above / below).mean(dim=(1, 2)).clamp(-1.0, 1.0)
-        return similarity
+        return of_values((above / below).mean(dim=(1, 2)).clamp(-1.0, 1.0), reference, other)
 
 
 def _to_common_range(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,11 +9,15 @@ from torch import Tensor
 
 from runner.core.errors import require, require_at_least
 from runner.core.types import Direction
+from runner.metrics.undefined import of_patterns
 
 
 @dataclass(frozen=True)
 class TopKIntersection:
-    """|TopK(a) & TopK(b)| / k (Ghorbani et al., 2019). Of pixels with equal values, those that come first count."""
+    """|TopK(a) & TopK(b)| / k (Ghorbani et al., 2019). Of pixels with equal values, those that come first count.
+
+    A constant map has no top pixels: 0 against another map, nan for two of them.
+    """
 
     k: int
     direction: ClassVar[Direction] = "higher"
@@ -27,7 +31,8 @@ class TopKIntersection:
         """Two (N, H, W) -> (N,) float64. Errors: `ConfigError` when k exceeds the number of pixels."""
         pixels = reference[0].numel()
         require(self.k <= pixels, "metrics.k", self.k, f"at most {pixels}, the pixels of a map")
-        return (top_mask(reference, self.k) & top_mask(other, self.k)).sum(dim=1).double() / self.k
+        shared = (top_mask(reference, self.k) & top_mask(other, self.k)).sum(dim=1).double() / self.k
+        return of_patterns(shared, reference, other)
 
 
 def top_mask(maps: Tensor, k: int) -> Tensor:

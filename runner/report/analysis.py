@@ -27,9 +27,8 @@ class Analysis:
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """`runner.stats.summarise`, with `series`; metrics that a configuration lacks are left out."""
-        curves = summarise(self.data.rows, list(self.data.metrics))
-        return self._with_series(curves[curves["n_seeds"] > 0])
+        """`runner.stats.summarise`, with `series`. Where a metric is undefined for all examples, its mean is nan."""
+        return self._with_series(summarise(self.data.rows, list(self.data.metrics)))
 
     @cached_property
     def areas(self) -> pd.DataFrame:
@@ -104,7 +103,11 @@ class Analysis:
         return list(dict.fromkeys([*floor, *middle, *finite[-1:], *unlimited]))
 
     def _with_series(self, frame: pd.DataFrame) -> pd.DataFrame:
-        return frame.assign(series=frame["group_id"].map(self.data.names))
+        """The frame with the names of curves, without the metrics that a configuration did not measure."""
+        runs = zip(self.data.runs["group_id"], self.data.runs["measured"], strict=True)
+        measured = {(group_id, metric) for group_id, metrics in runs for metric in metrics}
+        kept = [key in measured for key in zip(frame["group_id"], frame["metric"], strict=True)]
+        return frame[kept].assign(series=frame["group_id"].map(self.data.names))
 
     def _record(self, group_id: str) -> dict[str, Any]:
         runs = self.data.runs_of(group_id).drop_duplicates("seed")
@@ -122,7 +125,11 @@ class Analysis:
         last = curves.sort_values("epsilon").iloc[-1]
         record |= {key: float(last[key]) for key in ("unharmed", "label_preserved")}
         record |= {"largest_epsilon": float(last["epsilon"]), "n_examples": int(last["n_examples"])}
-        record |= {"undefined": int(curves["undefined"].sum()), "n_seeds": len(runs)}
+        record |= {
+            "undefined": int(curves["undefined"].sum()),
+            "undefined_in": _undefined(curves),
+            "n_seeds": len(runs),
+        }
         record |= {key: float(runs[key].mean()) for key in ("twin_beta", "twin_map_cosine")}
         record["flags"] = ", ".join(map(words, flags_of(runs)))
         failed = len(_failed_seeds(self.data.failures, group_id) - set(map(str, runs["seed"])))
@@ -147,6 +154,12 @@ def _failed_record(data: ReportData, group_id: str) -> dict[str, Any]:
     failure = next(entry for entry in data.failures if entry.get("group_id") == group_id)
     record = {key: failure[key] for key in IDENTITY} | {"series": data.names[group_id], "n_seeds": 0, "flags": ""}
     return {**record, "failed": len(_failed_seeds(data.failures, group_id)), "failure_rate": 1.0}
+
+
+def _undefined(curves: pd.DataFrame) -> str:
+    """The metrics with undefined values, and how many of each."""
+    counts = curves.groupby("metric", sort=False)["undefined"].sum()
+    return ", ".join(f"{metric} {int(count)}" for metric, count in counts.items() if count)
 
 
 def _interval(row: Mapping[Any, Any]) -> Interval:

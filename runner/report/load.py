@@ -94,7 +94,7 @@ def _scalars(folder: Path, result: Mapping[str, Any]) -> Result:
     twin = {f"twin_{key}": value for key, value in (result.get("twin") or {}).items() if value is not None}
     source = {f"source_{key}": value for key, value in (result.get("source") or {}).items()}
     nested = {key: result[key] for key in ("suite", "flags") if result.get(key)}
-    return {**defaults, **flat, **twin, **source, **nested}
+    return {**defaults, **flat, **twin, **source, **nested, "measured": list(result["metrics"])}
 
 
 def _metrics(results: Sequence[Mapping[str, Any]]) -> dict[str, MetricInfo]:

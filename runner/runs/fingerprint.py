@@ -22,7 +22,7 @@ COUNTED = (
     ),
     *(f"runner.core.{name}" for name in ("chunking", "grid", "interception", "norms", "rng")),
     *(f"runner.training.{name}" for name in ("monitoring", "optimisation", "trainer", "training_state")),
-    *(f"runner.attacking.{name}" for name in ("chunk", "results", "setup", "transfer_images")),
+    *(f"runner.attacking.{name}" for name in ("chunk", "degenerate", "results", "setup", "transfer_images")),
     "runner.stats.*",
 )
 """The modules of this project that numbers come from. A user's own modules always count; editing any other makes nothing stale."""

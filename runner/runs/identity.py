@@ -40,6 +40,9 @@ RENAMED = {"runner.training.optimisation.Training": "runner.jobs.optimisation.Tr
 
 CURRENT = {old: new for new, old in RENAMED.items()}
 
+RANDOM = "random"
+"""`model.weights` for a network that is attacked as it was initialised. In ids it is null, the same computation."""
+
 SOURCE_KEYS = ("model", "training", "defense", "attribution", "attack", "seed")
 """Keys that may differ between an attack and the run that it takes its images from; examples and budgets are shared."""
 
@@ -157,7 +160,10 @@ def _with_current_targets(value: Any) -> Any:
 
 
 def _weights_by_content(model: Config) -> Config:
+    """The node with a hash for a weights file, and null for random weights, which a model without given weights starts from."""
     weights = model.get("weights")
+    if weights == RANDOM:
+        return {**model, "weights": None}
     path = Path(str(weights)).expanduser()
     if not weights or not path.is_file():
         return model

@@ -14,13 +14,15 @@ from runner.attributions.own import as_attribution, is_map
 from runner.core.build import build
 from runner.core.config import Config, without_labels
 from runner.core.device import usable_device
-from runner.core.errors import require
+from runner.core.errors import ConfigError, require
 from runner.core.grid import EpsilonGrid
 from runner.core.locate import locate
 from runner.core.types import Attribution, Certificate, ContextualMetric, Defense, Explain, Metric, Referenced
 from runner.datasets.base import Dataset
 from runner.metrics.harm import harm_by
 from runner.metrics.reduction import reduce
+from runner.models.finite import not_finite
+from runner.runs.identity import RANDOM
 
 LABELS: dict[str, frozenset[str]] = {
     "dataset": frozenset({"name", "shape", "classes", "top_k", "augmentation"}),
@@ -100,8 +102,14 @@ class Parts:
         return usable_device(str(self.config["device"]))
 
     def new_model(self, weights: bool = True) -> nn.Module:
-        """A new model, by default with the weights that `model.weights` names."""
+        """A new model, by default with the weights that `model.weights` names. Errors: `ConfigError` if they are not finite."""
         model: nn.Module = build(self._model_node(weights), "model")
+        if weights and (found := not_finite(model)) is not None:
+            source = self.config["model"].get("weights")
+            place = (
+                f"model._target_={self.config['model']['_target_']}" if source is None else f"model.weights={source}"
+            )
+            raise ConfigError(f"{place}: {found}")
         return model
 
     @property
@@ -163,7 +171,8 @@ class Parts:
 
     def _model_node(self, weights: bool) -> Config:
         node = _described(self.config["model"], "model")
-        return {**node, "weights": None} if "weights" in node and not weights else node
+        without = "weights" in node and (not weights or node["weights"] == RANDOM)
+        return {**node, "weights": None} if without else node
 
     def _build(self, node: Config, key: str) -> Any:
         place = json.dumps([key, node], default=repr)

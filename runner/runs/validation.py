@@ -17,6 +17,7 @@ from runner.runs.identity import source_of, train_identity
 from runner.runs.numbers import MOST_THREADS, check_numbers
 from runner.runs.parts import Parts
 from runner.runs.trial import check_network, check_twin, has_curvature, has_gradient
+from runner.runs.untrained import require_weights
 from runner.tracking.settings import TrackingSettings
 
 TOP_LEVEL = frozenset(
@@ -40,6 +41,7 @@ def validate(config: Config, parts: Parts) -> None:
     _check_metrics(config["metrics"])
     _check_tracking({key: value for key, value in config["tracking"].items() if key != "name"})
     _check_parts(config, parts)
+    require_weights(config)
     _check_certificate(config, parts)
     _check_source(config, parts)
     check_search(config, parts)

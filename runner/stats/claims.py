@@ -56,29 +56,29 @@ class Claim:
 
 
 def verdicts(rows: pd.DataFrame, claim: Claim) -> pd.DataFrame:
-    """One row per epsilon: examples, violations, expected (at most, on average), p_value, beaten.
+    """One row per epsilon: examples, violations, undefined, expected (at most, on average), p_value, beaten.
 
-    `rows` are those of one attack, over any number of seeds. `p_value` is the probability of at least this many violations if
-    the certificate holds with exactly its confidence; `beaten` means that it is below `SIGNIFICANCE` / number of budgets.
-    Estimates have nan and False.
+    `rows` are those of one attack, over any number of seeds; `undefined` counts those without a metric or a bound, which are not
+    among the examples. `p_value` is the probability of at least this many violations if the certificate holds with exactly its
+    confidence; `beaten` means that it is below `SIGNIFICANCE` / number of budgets with examples. Estimates have nan and False.
     """
     from scipy.stats import binom  # takes most of a second to import
 
-    known = rows[rows[claim.metric].notna() & rows[BOUND].notna()]
-    counts = known.assign(beyond=claim.beyond(known)).groupby("epsilon")["beyond"].agg(["size", "sum"])
-    frame = counts.reset_index().rename(columns={"size": "examples", "sum": "violations"})
+    known = rows[claim.metric].notna() & rows[BOUND].notna()
+    marked = rows.assign(examples=known, violations=claim.beyond(rows) & known, undefined=~known)
+    frame = marked.groupby("epsilon")[["examples", "violations", "undefined"]].sum().reset_index()
     if claim.confidence is None:
         return frame.assign(expected=math.nan, p_value=math.nan, beaten=False)
     allowed = 1.0 - claim.confidence
     chances = binom.sf(frame["violations"].to_numpy() - 1, frame["examples"].to_numpy(), allowed)
     frame = frame.assign(expected=frame["examples"] * allowed, p_value=chances)
-    return frame.assign(beaten=frame["p_value"] < SIGNIFICANCE / max(len(frame), 1))
+    return frame.assign(beaten=frame["p_value"] < SIGNIFICANCE / max(int((frame["examples"] > 0).sum()), 1))
 
 
 def summary(rows: pd.DataFrame, claim: Claim) -> dict[str, Any] | None:
     """The budget with the smallest p-value, as `certificate_violations` of an evaluation's result; None for an estimate."""
     found = verdicts(rows, claim)
-    if claim.confidence is None or found.empty:
+    if claim.confidence is None or not found["examples"].any():
         return None
     worst = found.sort_values(["p_value", "epsilon"]).iloc[0]
     return {

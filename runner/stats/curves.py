@@ -82,10 +82,11 @@ def area_under_curve(
 def areas(
     rows: pd.DataFrame, metrics: Sequence[str], include_zero: bool = True, confidence: float = 0.95
 ) -> pd.DataFrame:
-    """Areas under the curves: one row per (configuration, metric, how) with mean, low, high, n_seeds.
+    """Areas under the curves: one row per (configuration, metric, how) with mean, low, high, n_seeds, undefined.
 
     The area is taken within each seed, then averaged over the seeds. It is nan (and `n_seeds` 0) for a configuration
-    whose grid has fewer than two finite budgets.
+    whose grid has fewer than two finite budgets. A seed has no area, and does not count, where the metric is undefined on all of
+    its examples at a budget. `undefined`: number of nan values, which the means under the curve leave out.
     """
     keys = group_keys(rows)
     long = rows.melt([*keys, "epsilon", "seed"], list(metrics), var_name="metric", value_name="value")
@@ -98,4 +99,6 @@ def areas(
             area = area_under_curve(x, y, how, include_zero)
             records.append({**dict(zip(by, key, strict=True)), "how": how, "area": area})
     frame = pd.DataFrame(records, columns=[*by, "how", "area"])
-    return intervals(frame, [*keys, "metric", "how"], "area", confidence)
+    missing = long.assign(undefined=long["value"].isna()).groupby([*keys, "metric"], dropna=False)["undefined"].sum()
+    found = intervals(frame, [*keys, "metric", "how"], "area", confidence)
+    return found.merge(missing.reset_index(), on=[*keys, "metric"])

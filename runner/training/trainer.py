@@ -18,6 +18,7 @@ from runner.core.types import Batch, Defense, kept_state, steps_per_batch
 from runner.datasets.augment import augment
 from runner.datasets.base import Dataset, Examples
 from runner.defenses.modes import training_step
+from runner.models.finite import require_finite
 from runner.runs.run import Run
 from runner.store import files
 from runner.training.monitoring import Passes, curvature
@@ -59,7 +60,8 @@ class Trainer:
     def epoch(self, number: int) -> dict[str, float]:
         """Train for one epoch, or the rest of one; returns its history row (losses are means over batches).
 
-        Errors: `StopRequested` between two batches; `state` then includes the position in the epoch.
+        Errors: `StopRequested` between two batches; `state` then includes the position in the epoch. `NotFiniteError` when the
+        weights are not finite, also after the last step.
         """
         began, so_far = time.perf_counter(), self.so_far
         so_far.set_random(self.device, self.config["seed"] * 1_000_003 + number)  # dropout: the same after a resume
@@ -76,6 +78,7 @@ class Trainer:
                     so_far.note_random(self.device)
                     signals.check()
         self.so_far = EpochState()
+        self.require_finite(f"after epoch {number}")
         seconds = so_far.seconds + time.perf_counter() - began
         row = {"epoch": number, **so_far.sums, "seconds": seconds, **passes.each(len(self.data.train))}
         return (
@@ -83,6 +86,11 @@ class Trainer:
             | {"test_accuracy": accuracy(self.judged, self.data.test, self.device)}
             | curvature(self.judged, self.data.test, self.device)
         )
+
+    def require_finite(self, where: str) -> None:
+        """Errors: `NotFiniteError` naming a parameter or buffer of the model, or of its moving average, that is not finite."""
+        for model in (self.model, self.judged):
+            require_finite(model, where)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next batch depends on, as tensors and plain data."""

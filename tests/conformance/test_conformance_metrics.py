@@ -82,7 +82,7 @@ def test_a_map_and_itself_are_at_the_robust_end(metrics: Plugin) -> None:
         assert torch.equal(value(first, second, context()), value(second, second, context()))
         return
     robust = metric.range[1] if metric.direction == "higher" else metric.range[0]
-    for same in (first, second, torch.zeros_like(first), torch.full_like(first, 0.1)):
+    for same in (first, second):
         wanted = torch.full((COUNT,), robust, dtype=torch.float64)
         torch.testing.assert_close(value(same, same, context()), wanted, rtol=0, atol=1e-12)
 
@@ -127,14 +127,33 @@ def test_equal_calls_give_equal_bits_and_leave_everything_alone(metrics: Plugin)
     assert torch.equal(*values)
 
 
-def test_degenerate_maps_give_finite_rows_inside_the_range(metrics: Plugin) -> None:
+def test_degenerate_maps_give_rows_inside_the_range_or_none_at_all(metrics: Plugin) -> None:
+    """Two zero maps have no value. Two constant maps (1, and 1e-42) may have none; every other pair has one."""
     low, high = metrics.build().range
     odd = torch.zeros(5, *maps(metrics)[0].shape[1:], dtype=torch.float64)
     odd[1], odd[2, 3, 4], odd[3], odd[4] = 1.0, 1.0, 1e-42, maps(metrics)[0][0] * 1e38
     for other in range(5):
         values = calling(metrics)(odd, odd[other].expand_as(odd), take(context(), torch.arange(5)))
-        assert torch.isfinite(values).all()
-        assert low <= values.min() <= values.max() <= high
+        if other == 0:
+            assert values[0].isnan()
+        undefined = values.isnan().nonzero().flatten().tolist()
+        assert set(undefined) <= ({0, 1, 3} if other in (0, 1, 3) else set())
+        known = values[values.isfinite()]
+        assert low <= known.min() <= known.max() <= high
+
+
+def test_a_map_that_is_not_finite_has_no_value(metrics: Plugin) -> None:
+    """Whether one pixel or all are nan or infinite, in either map; other examples keep their bits."""
+    first, second = maps(metrics)
+    whole, rest = calling(metrics)(first, second, context()), torch.arange(COUNT) != 5
+    for bad in (torch.nan, torch.inf, -torch.inf):
+        for pixels in ((5, 2, 3), (5,)):
+            spoilt = first.clone(), second.clone()
+            for place, pair in ((0, (spoilt[0], second)), (1, (first, spoilt[1])), (0, spoilt)):
+                spoilt[place][pixels] = bad
+                values = calling(metrics)(*pair, context())
+                assert values[5].isnan()
+                assert torch.equal(values[rest], whole[rest])
 
 
 def test_maps_with_a_graph_are_taken_and_need_no_gradient(metrics: Plugin) -> None:

@@ -85,7 +85,7 @@ def test_odd_grids_make_a_page(store: Store, epsilons: list[float], budgets: str
 def test_undefined_values_are_counted(store: Store) -> None:
     folder = store.attack("none", 0)
     store.edit(folder, lambda rows: rows.assign(topk_intersection=rows["topk_intersection"].where(rows.index > 2)))
-    assert "<td>3</td>" in page_of(store)
+    assert "topk intersection 3</td>" in page_of(store)
 
 
 def test_the_share_that_never_reaches_one_half_stands_among_the_conditions(store: Store) -> None:

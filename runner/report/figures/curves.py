@@ -17,7 +17,7 @@ from runner.report.analysis import Analysis
 from runner.report.certificate_bands import bounds_of
 from runner.report.data import MetricInfo, select
 from runner.report.figures.bounds import bound_handles, draw_bounds, with_bounds
-from runner.report.figures.drawing import MAX_COLUMNS, grid, handles, legend, legend_rows
+from runner.report.figures.drawing import MAX_COLUMNS, grid, handles, legend, legend_rows, say_undefined
 from runner.report.figures.styles import Style, styles
 from runner.report.naming import in_order
 
@@ -61,6 +61,8 @@ def _figure(analysis: Analysis, panels: Sequence[Panel], looks: Mapping[str, Sty
         own_axes = axes[row * len(panels) : (row + 1) * len(panels)]
         for axis, curve, bound, floor in zip(own_axes, chosen, bounds[row], floors, strict=True):
             draw_curves(axis, curve, looks, floor)
+            if not np.isfinite(curve["mean"]).any():
+                say_undefined(axis)
             draw_bounds(axis, curve, bound, looks)
             axis.set_ylim(*shown)
     _label(axes, panels, infos, columns)
@@ -132,7 +134,11 @@ def _ticks(axis: Axes, largest: float, beyond: float | None) -> None:
 
 
 def limits(curves: pd.DataFrame, info: MetricInfo) -> tuple[float, float]:
-    """y-limits for the means: wide intervals of few seeds run off the axis, so that they do not flatten the curves."""
+    """y-limits for the means: wide intervals of few seeds run off the axis, so that they do not flatten the curves. (0, 1) without
+    a mean."""
+    curves = curves[np.isfinite(curves["mean"])]
+    if curves.empty:
+        return 0.0, 1.0
     low, high = float(curves["mean"].min()), float(curves["mean"].max())
     room = 0.5 * max(high - low, 0.02 * max(abs(low), abs(high)), 1e-3)
     bottom = max(low - room, min(low, float(curves["low"].fillna(low).min())), info.low)

@@ -53,6 +53,11 @@ def draw_points(
     axis.plot(mean, places, marker, color=color, markersize=4.5, mec="white", mew=0.5, linestyle="")
 
 
+def say_undefined(axis: Axes) -> None:
+    """Write into axes without points why there are none."""
+    axis.text(0.5, 0.5, "undefined", transform=axis.transAxes, ha="center", va="center", color="#888888")
+
+
 def legend(figure: Figure, title: str, handles: Sequence[Line2D], columns: int | None = None) -> None:
     """The figure's title and one legend for all its axes, above them; in one row, or as fits above `columns` axes."""
     names = [str(item.get_label()) for item in handles]

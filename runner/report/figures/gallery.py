@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
@@ -45,7 +47,7 @@ def gallery_figure(gallery: Gallery, info: MetricInfo | None, title: str) -> Fig
 def caption(example: dict[str, object], metric: str, info: MetricInfo | None) -> str:
     """The example, its label and prediction, and the metric of its perturbed map."""
     value = example["value"]
-    shown = f"{value:.3f}" if isinstance(value, float | int) else "undefined"
+    shown = f"{value:.3f}" if isinstance(value, float | int) and not math.isnan(value) else "undefined"
     name = info.title if info else metric
     return (
         f"{example['role']}: {name} = {shown}  ·  example {example['example_id']}, "
@@ -82,8 +84,9 @@ def rgb(image: np.ndarray) -> np.ndarray:
 
 def coloured(maps: np.ndarray) -> np.ndarray:
     """(2, H, W) maps as (2, H, W, 3) on one colour scale, clipped at the 99.5 % quantile; signed maps are centred at zero."""
-    scale = max(float(np.quantile(np.abs(maps), 0.995)), 1e-12)
-    if maps.min() < 0:
+    finite = maps[np.isfinite(maps)]
+    scale = max(float(np.quantile(np.abs(finite), 0.995)), 1e-12) if finite.size else 1.0
+    if (finite < 0).any():
         colours = mpl.colormaps["RdBu_r"](np.clip(0.5 + 0.5 * maps / scale, 0.0, 1.0))
     else:
         colours = mpl.colormaps["inferno"](np.clip(maps / scale, 0.0, 1.0))

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from runner.report.analysis import Analysis, robustness_column
 from runner.report.data import select
-from runner.report.figures.drawing import draw_points, legend, named_rows
+from runner.report.figures.drawing import draw_points, legend, named_rows, say_undefined
 from runner.report.figures.styles import MARKERS, OKABE_ITO, UNDEFENDED
 from runner.report.naming import in_order, is_undefended, setting_title, words
 
@@ -50,6 +50,8 @@ def _figure(analysis: Analysis, setting: Mapping[str, str], rows: pd.DataFrame) 
             chosen = select(rows, {"attribution": attribution, "attack": attack})
             shift = 0.22 * (place - (len(attacks) - 1) / 2)
             _column(axis, chosen, names, key, colours[attack], markers[attack], shift)
+        if not axis.lines:
+            say_undefined(axis)
         axis.set_title(words(attribution))
     _column(axes[-1], defenses, names, "seconds_per_epoch", UNDEFENDED, MARKERS[0])
     _scale_of_seconds(axes[-1], defenses["seconds_per_epoch"])
@@ -91,6 +93,9 @@ def _column(
         return
     chosen = rows.set_index("series").reindex(list(names))
     mean, low, high = (scale * chosen[f"{key}{end}"].to_numpy(dtype=float) for end in ("", "_low", "_high"))
+    mean = np.where(np.isfinite(mean), mean, np.nan)
+    if np.isnan(mean).all():
+        return
     draw_points(axis, np.arange(len(names)) + shift, (mean, low, high), color, marker, linewidth=1.1, alpha=0.6)
     for place, name in enumerate(names):
         if is_undefended(name) and not np.isnan(high[place] - low[place]):

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from runner.report.analysis import Analysis, robustness_column
-from runner.report.figures.drawing import MAX_COLUMNS, grid, handles, legend, legend_rows
+from runner.report.figures.drawing import MAX_COLUMNS, grid, handles, legend, legend_rows, say_undefined
 from runner.report.figures.styles import Style, styles
 from runner.report.naming import in_order, setting_title
 
@@ -62,6 +62,8 @@ def draw_scatter(axis: Axes, rows: pd.DataFrame, key: str, direction: str, looks
         axis.plot(x[index], y[index], look.marker, color=look.color, markersize=8, mec="white", zorder=3)
     front = pareto(x, y, direction)
     axis.plot(x[front], y[front], color="#999999", linewidth=1.0, linestyle="--", zorder=1)
+    if not np.isfinite(y).any():
+        say_undefined(axis)
     axis.set_xlim(*_limits(x, xerr))
     axis.set_ylim(*_limits(y, yerr))
 
@@ -84,12 +86,16 @@ def pareto(accuracy: np.ndarray, robustness: np.ndarray, direction: str) -> list
 
 def _limits(values: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
     """Limits with room for the median error bar and one span of the means; only unusually long bars run off the axis."""
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    known = np.isfinite(values)
+    if not known.any():
+        return 0.0, 1.0
+    values, errors = values[known], errors[known]
+    low, high = float(np.min(values)), float(np.max(values))
     span = max(high - low, 0.02 * max(abs(high), abs(low)), 1e-3)
     room = max(span, 1.1 * float(np.median(errors)))
     bottom, top = (
-        max(float(np.nanmin(values - errors)), low - room),
-        min(float(np.nanmax(values + errors)), high + room),
+        max(float(np.min(values - errors)), low - room),
+        min(float(np.max(values + errors)), high + room),
     )
     margin = 0.08 * (top - bottom) + 0.05 * span
     return bottom - margin, top + margin

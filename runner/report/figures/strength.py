@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from runner.report.analysis import Analysis
 from runner.report.data import MetricInfo, select
-from runner.report.figures.drawing import draw_points, handles, legend, named_rows
+from runner.report.figures.drawing import draw_points, handles, legend, named_rows, say_undefined
 from runner.report.figures.styles import Style, styles
 from runner.report.naming import in_order, setting_title, words
 
@@ -51,6 +51,8 @@ def _figure(rows: pd.DataFrame, setting: Mapping[str, str], info: MetricInfo, se
             shift = 0.2 * (place - (len(defenses) - 1) / 2)
             chosen = select(rows, {"attribution": attribution, "series": defense})
             _points(axis, chosen.set_index("attack").reindex(attacks), looks[defense], shift)
+        if not axis.lines:
+            say_undefined(axis)
         axis.set_title(words(attribution))
     title = f"{info.title} at ε = {rows['epsilon'].iloc[0]:g} · {setting_title(setting)}"
     legend(figure, title, handles(defenses, looks, points=True))
@@ -60,6 +62,9 @@ def _figure(rows: pd.DataFrame, setting: Mapping[str, str], info: MetricInfo, se
 def _points(axis: Axes, rows: pd.DataFrame, style: Style, shift: float) -> None:
     """Means with intervals over seeds, if there are several; long intervals of few seeds run off the axis."""
     mean, low, high = (rows[name].to_numpy(dtype=float) for name in ("mean", "low", "high"))
+    mean = np.where(np.isfinite(mean), mean, np.nan)
+    if np.isnan(mean).all():
+        return
     before = axis.get_xlim() if len(axis.lines) else (np.inf, -np.inf)
     places = np.arange(len(rows)) + shift
     draw_points(axis, places, (mean, low, high), style.color, style.marker, linewidth=1.0, alpha=0.35)

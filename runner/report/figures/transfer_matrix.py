@@ -67,7 +67,8 @@ def _annotate(axis: Axes, x: int, y: int, record: Mapping[Any, Any], image: Any)
     red, green, blue, _ = image.cmap(image.norm(record["value"]))
     ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
     gap = "" if math.isnan(record["gap"]) else f"gap {100 * record['gap']:.0f} %"
+    value = "undefined" if math.isnan(record["value"]) else f"{record['value']:.3f}"
     below = WHITE_BOX if record["white_box"] else gap
-    axis.text(x, y, f"{record['value']:.3f}\n{below}".strip(), ha="center", va="center", color=ink, fontsize=8.5)
+    axis.text(x, y, f"{value}\n{below}".strip(), ha="center", va="center", color=ink, fontsize=8.5)
     if record["white_box"]:
         axis.add_patch(Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fill=False, edgecolor=ink, linewidth=1.2))

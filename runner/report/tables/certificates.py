@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from runner.report.data import PANEL
+from runner.report.tables.values import show
 from runner.stats.claims import BOUND
 
 
@@ -19,6 +20,7 @@ def certificate_table(bands: pd.DataFrame) -> list[dict[str, str]]:
 
 def _row(record: Mapping[Any, Any]) -> dict[str, str]:
     beyond = f"{int(record['violations'])} of {int(record['examples'])}"
+    beyond += f", {int(record['undefined'])} undefined" if record["undefined"] else ""
     if not record["estimate"]:
         beyond += f" (at most {record['expected']:.3g} expected)"
     notes = [
@@ -41,4 +43,4 @@ def _row(record: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def _mean(value: float) -> str:
-    return "no bound" if math.isinf(value) else f"{value:.3g}"
+    return "no bound" if math.isinf(value) else show(value, ".3g")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from runner.report.naming import setting_title
+from runner.report.naming import setting_title, words
 from runner.report.tables.summary import CRITICAL
 from runner.report.tables.values import show
 
@@ -28,7 +28,7 @@ def _row(record: Mapping[Any, Any]) -> dict[str, str]:
         "label kept, %": _percent(record["label_preserved"]),
         "softplus twin β": show(record["twin_beta"], ".3g"),
         "cosine of twin's map": show(record["twin_map_cosine"], ".3g"),
-        "undefined values": str(int(record["undefined"])),
+        "undefined values": words(record["undefined_in"]) or "0",
         "failed": f"{int(record['failed'])} ({100 * record['failure_rate']:.0f} %)",
     }
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from runner.report.data import PANEL
 from runner.report.naming import setting_title, words
-from runner.report.tables.values import DASH
+from runner.report.tables.values import DASH, show
 
 CONFIGURATION = (*PANEL, "series", "metric")
 
@@ -22,13 +22,13 @@ def suite_table(members: pd.DataFrame) -> list[dict[str, str]]:
 def _row(labels: dict[str, str], group: pd.DataFrame) -> dict[str, str]:
     last = group[group["epsilon"] == group["epsilon"].max()]
     members = {
-        words(record["member"]): f"{record['alone']:.3f} · {100 * record['won']:.0f} %"
+        words(record["member"]): f"{show(record['alone'], '.3f')} · {100 * record['won']:.0f} %"
         for record in last.to_dict("records")
     }
     return {
         "defense": labels["series"],
         "configuration": f"{labels['attribution']} · {setting_title(labels)}",
         "metric": f"{words(labels['metric'])} at ε = {last['epsilon'].iloc[0]:g}",
-        "suite": f"{last['suite'].iloc[0]:.3f}",
+        "suite": show(last["suite"].iloc[0], ".3f"),
         **members,
     }

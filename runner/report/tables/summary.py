@@ -19,7 +19,8 @@ CRITICAL = "topk_intersection"
 FLAG = "⚑"
 
 LEGEND = (
-    f"Mean ± half the 95 % interval over training seeds (Student-t); {DASH}: no interval (one seed). "
+    f"Mean ± half the 95 % interval over training seeds (Student-t); {DASH}: no interval (one seed), or no mean (not "
+    "measured, or undefined for all examples). "
     "Bold: best mean among the defenses; ≈: its interval overlaps that of the best mean, or is unknown. "
     "ε50: budget at which the metric of the median example falls to one half; >: at least half of the examples never do in at "
     "least one seed, so only a lower bound is known. "
