@@ -13,6 +13,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner.core import found_by
 from runner.core.conf import conf, options
 from runner.core.errors import ConfigError, NotFiniteError, StoreError, is_disk_error, one_line
 from runner.core.secrets import hidden, hiding_excepthook
@@ -36,6 +37,7 @@ def main(run: Callable[[], None]) -> int:  # noqa: PLR0911
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     os.environ.setdefault(FULL_ERROR, "1" if shown else "0")
     OmegaConf.register_new_resolver("config_groups", _groups, replace=True)  # for conf/hydra/help
+    found_by.register()  # for --cfg job --resolve
     logging.raiseExceptions = (
         shown  # a log that cannot be written (full disk) stops nothing; the store's own write will report it
     )
@@ -59,7 +61,7 @@ def main(run: Callable[[], None]) -> int:  # noqa: PLR0911
             return _say(
                 f"error: {key}={value}: cannot be read; quote text with such letters, as \"{key}='{value}'\"", 1
             )
-        shown_error = error.__cause__ if isinstance(error.__cause__, ConfigError) else error  # an option of a launcher
+        shown_error = found_by.refusal(error) or error  # an option of a launcher, or what an image folder lacks
         text = one_line(shown_error)
         return _say(f"error: {text}{_options(text)}", 1)
     except ValueError as error:

@@ -67,7 +67,7 @@ BAD = [
         r"epsilon.values=inf: must be finite unless attack.update=adam",
     ),
     ("dataset=cifar10 dataset.root=/nowhere", r"dataset.root=/nowhere: "),
-    ("dataset=image_folder dataset.classes=3", r"dataset.name=???: must be given, as dataset.name=VALUE"),
+    ("dataset=image_folder dataset.root=/nowhere", r"dataset.root=/nowhere: no such folder or archive"),
     ("model.weights=/nowhere.pt", r"model.weights=/nowhere.pt: must be the path of an existing file"),
     ("device=meta", r"device=meta: must be auto, cpu, cuda or cuda:N"),
     ("outputs=/dev/null/x", r"outputs=/dev/null/x: must be a folder that can be written"),

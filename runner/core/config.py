@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from runner.core.errors import ConfigError
+from runner.core.found_by import refusal, register
 from runner.core.hashing import plain
 
 Config = dict[str, Any]
 """A composed config with every interpolation resolved: plain dicts, lists and scalars."""
+
+register()
 
 
 GROUPS = ("job", "dataset", "model", "training", "defense", "attribution", "attack", "epsilon", "metrics", "tracking")
@@ -49,7 +53,10 @@ def resolve(config: Config) -> Config:
     """The config with its interpolations resolved. Errors: `ConfigError` for a missing mandatory value, OmegaConf's own."""
     for key in _missing(config, ""):
         raise ConfigError(f"{key}=???: must be given, as {key}=VALUE")
-    container = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+    try:
+        container = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+    except OmegaConfBaseException as error:
+        raise refusal(error) or error from None
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 

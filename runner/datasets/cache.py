@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from torch import Tensor
 from runner.core.errors import ConfigError
 from runner.store.files import read_tensors, replacing
 
-FORMAT = 1
+FORMAT = 2
+"""Raised when the same file is decoded to other pixels: 2 scales pictures of more than 8 bits."""
 _log = logging.getLogger(__name__)
 
 
@@ -45,18 +47,31 @@ def cached(folder: str | None, label: str, key: Mapping[str, Any], make: Callabl
     path = (
         Path(folder).expanduser() / f"{Path(label).name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
     )
-    try:
+    lock = FileLock(f"{path}.lock")
+    with _blamed_on(folder):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        lock.acquire()
+    try:
+        with _blamed_on(folder):
             found = _read(path, text)
-            if found is None:
-                found = make()
+        if found is None:
+            found = make()
+            with _blamed_on(folder):
                 _write(path, text, found)
+    finally:
+        lock.release()
+    return found
+
+
+@contextmanager
+def _blamed_on(folder: str) -> Iterator[None]:
+    """What fails in here is the cache's fault; a picture that cannot be read is not."""
+    try:
+        yield
     except OSError as error:
         raise ConfigError(
             f"dataset.cache={folder}: cannot be used ({error}); name a writable folder, or null"
         ) from error
-    return found
 
 
 def _write(path: Path, text: str, decoded: Decoded) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from runner.core.errors import ConfigError, require
+from runner.core.errors import require
+from runner.datasets.synsets import read_synsets
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,9 @@ class ClassCheck:
         """Read the order from the file `synsets`, which may be a path, in `root`, or next to `root`."""
         if synsets is None:
             return cls(source, count, None)
-        for path in (Path(synsets).expanduser(), root / synsets, root.parent / synsets):
-            if path.is_file():
-                order = tuple(path.read_text(encoding="utf-8").split())
-                require(
-                    len(order) == count, "dataset.synsets", path, f"{count} lines (dataset.classes), not {len(order)}"
-                )
-                return cls(source, count, order)
-        raise ConfigError(
-            f"dataset.synsets={synsets}: no such file, nor in dataset.root={root} or beside it; "
-            "it names the class folders in class order, one a line"
-        )
+        path, order = read_synsets(synsets, root)
+        require(len(order) == count, "dataset.synsets", path, f"{count} lines (dataset.classes), not {len(order)}")
+        return cls(source, count, order)
 
     def __call__(self, classes: tuple[str, ...]) -> None:
         """Compare with the folders found. Errors: `ConfigError` before any image is decoded."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,9 +15,11 @@ from runner.core.errors import require
 from runner.datasets.base import Dataset, Examples, Split, assemble
 from runner.datasets.cache import Decoded, cached
 from runner.datasets.classes import ClassCheck
+from runner.datasets.eight_bits import Background
 from runner.datasets.lazy import LazySplit
+from runner.datasets.pictures import fingerprint, list_pictures, locate, read_pictures
 from runner.datasets.stratify import stratified_split
-from runner.datasets.tree import NO_PART, TEST, TRAIN, Tree, arrange, fingerprint, list_pictures, locate, read_pictures
+from runner.datasets.tree import NO_PART, TEST, TRAIN, Tree, arrange
 from runner.datasets.view import Channels, Fit, Pixels, View
 
 _log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ def image_folder(  # noqa: PLR0913  (one parameter a key of the YAML)
     resize: int | None = None,
     fit: Fit = "crop",
     channels: Channels = 3,
+    background: Background | None = None,
     test_fraction: float | None = None,
     test_per_class: int | None = None,
     train_size: int | None = None,
@@ -52,7 +55,7 @@ def image_folder(  # noqa: PLR0913  (one parameter a key of the YAML)
     on demand with `workers` threads. Errors: `ConfigError` naming the wrong key.
     """
     require(not download, "dataset.download", download, f"false for a folder; point dataset.root={root} at the images")
-    view = View(size, resize, fit, channels)
+    view = View(size, resize, fit, channels, background)
     source = locate(root, folder, archive)
     check = ClassCheck.make(source, class_count, synsets, Path(root).expanduser())
     if in_memory:
@@ -80,10 +83,13 @@ class _Files:
 
 def _from_memory(source: Path, view: View, check: ClassCheck, cache: str | None, label: str) -> _Files:
     def make() -> Decoded:
-        tree = arrange(list_pictures(source), source)
+        places = list_pictures(source)
+        tree = arrange(places, source)
         check(tree.classes)
         _log.info("decoding %d images of %s (once)", len(tree.names), source)
-        return Decoded(_stack(source, tree, view), torch.tensor(tree.labels), torch.tensor(tree.parts), tree.classes)
+        return Decoded(
+            _stack(source, tree, places, view), torch.tensor(tree.labels), torch.tensor(tree.parts), tree.classes
+        )
 
     key = {"source": str(source.resolve()), "state": fingerprint(source), "view": asdict(view)}
     decoded = cached(cache, label, key, make)
@@ -108,11 +114,11 @@ def _from_disk(source: Path, view: View, check: ClassCheck, workers: int) -> _Fi
     return _Files(torch.tensor(tree.labels), torch.tensor(tree.parts), tree.classes, split)
 
 
-def _stack(source: Path, tree: Tree, view: View) -> Tensor:
+def _stack(source: Path, tree: Tree, places: Mapping[str, int], view: View) -> Tensor:
     """(N, C, H, W) uint8 in the order of the tree. Errors: `ConfigError` when the images differ in size."""
     place = {name: index for index, name in enumerate(tree.names)}
     images: Pixels | None = None
-    for name, file in read_pictures(source, tree.names):
+    for name, file in read_pictures(source, {name: places[name] for name in tree.names}):
         pixels = view.decode(file, name)
         if images is None:
             images = np.empty((len(place), *pixels.shape), dtype=np.uint8)

@@ -9,8 +9,9 @@ import torch
 from runner.core.errors import ConfigError, require
 from runner.core.vision import torchvision
 from runner.datasets.base import Dataset, assemble
+from runner.datasets.disk import hidden
 from runner.datasets.lazy import LazySplit
-from runner.datasets.tree import PICTURES
+from runner.datasets.pictures import is_picture
 from runner.datasets.view import Fit, View
 
 _FILES = (
@@ -49,7 +50,7 @@ def imagenet(  # noqa: PLR0913  (one parameter a key of the YAML)
     if not (base / "val").is_dir():
         raise ConfigError(f"dataset.root={root}: no ImageNet there; put {_FILES} in it")
     view = View(size, resize, fit)
-    classes = sorted(entry.name for entry in (base / "val").iterdir() if entry.is_dir())
+    classes = sorted(entry.name for entry in (base / "val").iterdir() if entry.is_dir() and not hidden(entry.name))
     require(
         len(classes) == 1000, "dataset.root", root, f"a folder with val/SYNSET for 1000 synsets; it has {len(classes)}"
     )
@@ -72,7 +73,7 @@ def _unpack(base: Path, part: str) -> None:
 def _split(folder: Path, classes: list[str], view: View, workers: int) -> LazySplit:
     names, labels = [], []
     for label, synset in enumerate(classes if folder.is_dir() else []):
-        found = sorted(entry.name for entry in (folder / synset).iterdir() if entry.name.lower().endswith(PICTURES))
+        found = sorted(entry.name for entry in (folder / synset).iterdir() if is_picture(entry.name))
         names += [f"{synset}/{name}" for name in found]
         labels += [label] * len(found)
     targets = torch.tensor(labels, dtype=torch.int64)

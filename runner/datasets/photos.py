@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from runner.core.errors import ConfigError
 from runner.datasets.base import Dataset, Split, assemble
 from runner.datasets.cache import Decoded, cached
+from runner.datasets.pictures import fingerprint
 from runner.datasets.source import Source
-from runner.datasets.tree import TEST, TRAIN, fingerprint
+from runner.datasets.tree import TEST, TRAIN
 from runner.datasets.view import Fit, Pixels, View
 
 _GTSRB_FILES = "the folder gtsrb (GTSRB/Training/CLASS/*.ppm, GTSRB/Final_Test/Images/*.ppm, GT-final_test.csv)"
@@ -76,8 +78,17 @@ def _decode(parts: Sequence[tuple[Any, int]], view: View, names: Sequence[str]) 
 
 def _rows(part: Any, view: View, number: int) -> Iterable[tuple[Pixels, int, int]]:
     for index in range(len(part)):
-        image, label = part[index]
+        image, label = _item(part, index)
         yield view.arrange(image), int(label), number
+
+
+def _item(part: Any, index: int) -> Any:
+    """(image, label) of torchvision. Errors: `ConfigError` naming a file that is broken or no image."""
+    try:
+        return part[index]
+    except Exception as error:  # a broken file raises anything in Pillow
+        file = part._samples[index][0] if hasattr(part, "_samples") else part._image_files[index]
+        raise ConfigError(f"dataset.root: {file} cannot be read as an image ({type(error).__name__})") from error
 
 
 def _dataset(decoded: Decoded, sizes: tuple[int | None, int | None], seed: int) -> Dataset:

@@ -25,7 +25,7 @@ from runner.models.finite import not_finite
 from runner.runs.identity import RANDOM
 
 LABELS: dict[str, frozenset[str]] = {
-    "dataset": frozenset({"name", "shape", "classes", "top_k", "augmentation"}),
+    "dataset": frozenset({"name", "content", "shape", "classes", "top_k", "augmentation"}),
     "attack": frozenset({"name", "chunk", "save_images", "source"}),
 }
 """Keys of a group that are not arguments of its object; every group has `name`, its label in folders and tables."""

@@ -13,7 +13,7 @@ from runner.core.build import build
 
 FOLDER = Path(__file__).parents[2] / "conf" / "dataset"
 FILES = sorted(FOLDER.glob("*.yaml"))
-META = {"name", "shape", "classes", "top_k", "augmentation"}
+META = {"name", "content", "shape", "classes", "top_k", "augmentation"}
 NAMES = {
     *("mnist5k", "digits", "fashion_mnist", "cifar10", "cifar100", "svhn", "gtsrb", "flowers102", "imagenet"),
     *("image_folder", "cifar10_folder", "flower17", "imagenet_sample"),
@@ -21,7 +21,7 @@ NAMES = {
 
 
 def resolve(path: Path) -> dict[str, Any]:
-    config = OmegaConf.create({"dataset": option("dataset", path.stem)})
+    config = OmegaConf.create({"outputs": "o", "dataset": option("dataset", path.stem)})
     if path.stem == "image_folder":
         OmegaConf.update(config, "dataset", {"name": "mine", "classes": 3})
     return OmegaConf.to_container(config, resolve=True)["dataset"]
@@ -38,7 +38,7 @@ def test_opens_with_the_command_and_has_the_keys(path: Path) -> None:
     assert f"dataset={path.stem}" in lines[0]
     assert lines[1].startswith("# ")
     node = resolve(path)
-    assert META | {"root", "download", "train_size", "test_size", "seed"} <= set(node)
+    assert META - {"content"} | {"root", "download", "train_size", "test_size", "seed"} <= set(node)
     assert all(isinstance(side, int) for side in node["shape"])
     assert 0 < node["top_k"] <= node["shape"][1] * node["shape"][2]
     assert set(node["augmentation"]) == {"flip", "pad"}
@@ -57,3 +57,11 @@ def test_embedded_sets_build_and_are_what_the_yaml_says(name: str) -> None:
     node = resolve(FOLDER / f"{name}.yaml")
     data = build({key: value for key, value in node.items() if key not in META}, "dataset")
     data.check(node["shape"], node["classes"])
+
+
+@pytest.mark.parametrize("name", ["image_folder", "gtsrb", "flowers102"])
+def test_decoded_images_are_kept_in_the_outputs_of_the_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATASET_CACHE", raising=False)
+    assert resolve(FOLDER / f"{name}.yaml")["cache"] == "o/cache"
+    monkeypatch.setenv("DATASET_CACHE", "/fast")
+    assert resolve(FOLDER / f"{name}.yaml")["cache"] == "/fast"

@@ -55,13 +55,36 @@ def test_pixels_and_labels_are_those_of_the_files(tree: Path) -> None:
         assert label == number // 4
 
 
-@pytest.mark.parametrize("held_out", ["test", "val"])
-def test_a_tree_with_its_own_split_keeps_it(tmp_path: Path, held_out: str) -> None:
-    write_tree(tmp_path / "train", 3)
+@pytest.mark.parametrize(
+    ("train", "held_out"),
+    [
+        *(("train", name) for name in ("test", "val", "valid", "validation", "validate", "dev", "eval")),
+        *(("training_set", "test_set"), ("Train", "Test"), ("TRAIN", "VAL"), ("training", "testing")),
+        *(("trainset", "testset"), ("Training Set", "Validation-Set")),
+    ],
+)
+def test_a_tree_with_its_own_split_keeps_it(tmp_path: Path, train: str, held_out: str) -> None:
+    write_tree(tmp_path / train, 3)
     write_tree(tmp_path / held_out, 2)
     data = load(tmp_path)
     assert (len(data.train), len(data.test)) == (9, 6)
     assert data.test.ids.sort().values.tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("parts", [("part1", "part2"), ("test", "val"), ("Train_2019", "Test_2019"), ("cat", "dog")])
+def test_refuses_parts_that_would_pass_for_classes(tmp_path: Path, parts: tuple[str, str]) -> None:
+    for part in parts:
+        write_tree(tmp_path / part, 2)
+    with pytest.raises(ConfigError, match=r"^dataset.root=.* cannot be classes, as each contains cat, dog; name parts"):
+        load(tmp_path, class_count=2)
+
+
+def test_one_folder_in_each_class_is_no_part(tmp_path: Path) -> None:
+    write_tree(tmp_path / "pets")
+    for name in ("cat", "dog", "eel"):
+        (tmp_path / "nested" / name).mkdir(parents=True)
+        (tmp_path / "pets" / name).rename(tmp_path / "nested" / name / "images")
+    assert load(tmp_path / "nested").classes == ("cat", "dog", "eel")
 
 
 def test_test_wins_over_val(tmp_path: Path) -> None:
@@ -108,6 +131,22 @@ def test_classes_follow_the_order_of_a_synset_file(tree: Path) -> None:
     assert data.classes == ("eel", "fox", "cat", "dog")
     folders = data.test.ids // 4
     assert torch.equal(data.test.labels, torch.tensor([2, 3, 0])[folders])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_synset_file_of_windows_is_read(tree: Path, encoding: str) -> None:
+    (tree.parent / "order.txt").write_text("eel\r\ncat\r\ndog\r\n", encoding=encoding)
+    assert load(tree, synsets="order.txt").classes == ("eel", "cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"eel\ncat\neel\n", "must be without duplicates; eel stands"), (b"eel\n\xe9\ncat\n", "must be a text in UTF-8")],
+)
+def test_refuses_a_synset_file_without_an_order(tree: Path, content: bytes, message: str) -> None:
+    (tree.parent / "order.txt").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"^dataset.synsets=.*order.txt: {message}"):
+        load(tree, synsets="order.txt")
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,37 @@ def test_a_torn_gz_file_is_refused(fashion_files: Path) -> None:
         fashion_mnist(root=str(fashion_files))
 
 
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("fewer labels", r"train-labels-idx1-ubyte\S* has 20 labels for 30 images"),
+        ("exchanged", r"train-images-idx3-ubyte\S* is no whole IDX file of images of 28x28"),
+        ("unknown label", r"train-labels-idx1-ubyte\S* has the label 10"),
+        ("cut", r"train-labels-idx1-ubyte\S* is no whole IDX file of labels"),
+    ],
+)
+def test_idx_files_that_do_not_fit_are_refused(fashion_files: Path, raw: bool, damage: str, message: str) -> None:
+    images, labels = (fashion_files / f"train-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1"))
+    if damage == "fewer labels":
+        labels.write_bytes((fashion_files / "t10k-labels-idx1-ubyte.gz").read_bytes())
+    elif damage == "exchanged":
+        one, other = images.read_bytes(), labels.read_bytes()
+        images.write_bytes(other)
+        labels.write_bytes(one)
+    elif damage == "cut":
+        labels.write_bytes(gzip.compress(gzip.decompress(labels.read_bytes())[:-5]))
+    else:
+        _idx(labels, np.full(30, 10, dtype=np.uint8))
+    if raw:
+        (fashion_files / "FashionMNIST" / "raw").mkdir(parents=True)
+        for path in fashion_files.glob("*.gz"):
+            (fashion_files / "FashionMNIST" / "raw" / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+            path.unlink()
+    with pytest.raises(ConfigError, match=rf"^dataset.root=[^\n]*: {message}[^\n]*$"):
+        fashion_mnist(root=str(fashion_files))
+
+
 def test_cifar_is_transposed_to_channels_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Fake:
         classes = ("a", "b")
@@ -129,6 +160,9 @@ def test_gtsrb_is_stretched_and_kept(tmp_path: Path) -> None:
     assert first.test.shape == (3, 8, 8)
     assert torch.equal(first.test.labels, first.test.ids * 10)
     assert torch.equal(first.train.images, again.train.images)
+    (base / "GTSRB" / "Training" / "00007" / "00001.ppm").write_bytes(b"P6 junk")
+    with pytest.raises(ConfigError, match=r"^dataset.root: \S*/00007/00001.ppm cannot be read as an image [^\n]*$"):
+        gtsrb(root=str(tmp_path), size=8)
 
 
 def test_flowers102_trains_on_train_and_val(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

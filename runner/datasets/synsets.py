@@ -1,0 +1,33 @@
+"""The file that lists class folders in class order, one a line, such as ImageNet's synsets."""
+
+from __future__ import annotations
+
+import codecs
+from collections import Counter
+from pathlib import Path
+
+from runner.core.errors import ConfigError, require
+
+
+def read_synsets(synsets: str, root: Path) -> tuple[Path, tuple[str, ...]]:
+    """The file, which may be a path, in `root`, or next to `root`, and its names. Errors: `ConfigError` naming the key."""
+    for path in (Path(synsets).expanduser(), root / synsets, root.parent / synsets):
+        if path.is_file():
+            order = tuple(_text(path).split())
+            twice = [name for name, times in Counter(order).items() if times > 1]
+            require(not twice, "dataset.synsets", path, f"without duplicates; {', '.join(twice[:3])} stands twice")
+            return path, order
+    raise ConfigError(
+        f"dataset.synsets={synsets}: no such file, nor in dataset.root={root} or beside it; "
+        "it names the class folders in class order, one a line"
+    )
+
+
+def _text(path: Path) -> str:
+    """UTF-8 or, by its first bytes, UTF-16, as Windows writes them. Errors: `ConfigError` naming a file that is neither."""
+    content = path.read_bytes()
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"dataset.synsets={path}: must be a text in UTF-8 or UTF-16 ({error.reason})") from error
