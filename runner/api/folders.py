@@ -11,7 +11,6 @@ from runner.api.options import described, prefixed
 from runner.core.build import build
 from runner.core.errors import ConfigError
 from runner.datasets.base import Dataset
-from runner.datasets.tree import arrange, list_pictures, locate
 from runner.runs.parts import LABELS
 
 Part = Literal["train", "test"]
@@ -25,22 +24,9 @@ def load_images(folder: str | Path, split: Part = "test", **options: Any) -> tup
     """
     if split not in get_args(Part):
         raise ConfigError.choice("split", split, get_args(Part))
-    root = str(folder)
-    found = _class_count(root, options)
-    settings = {"root": root, "name": Path(root).name or "images", "classes": found, "cache": None, **options}
+    settings = {"root": str(folder), "cache": None, **options}
     node = described({"dataset": "image_folder"}, prefixed("dataset", settings))["dataset"]
     data: Dataset = build({key: value for key, value in node.items() if key not in LABELS["dataset"]}, "dataset")
     part = data.test if split == "test" else data.training_split()
     images, labels, _ = part.batch(range(len(part)), "cpu")
     return images, labels, data.classes
-
-
-def _class_count(root: str, options: dict[str, Any]) -> int:
-    """How many classes the tree has, or its list of them."""
-    source = locate(root, options.get("folder"), options.get("archive"))
-    if options.get("synsets") is None:
-        return len(arrange(list_pictures(source), source).classes)
-    listed = Path(root).expanduser(), source, source.parent
-    paths = [Path(options["synsets"]).expanduser(), *(base / options["synsets"] for base in listed)]
-    lines: list[str] = next((path.read_text(encoding="utf-8").split() for path in paths if path.is_file()), [])
-    return len(lines)
