@@ -94,6 +94,7 @@ def test_every_option_composes_and_passes_the_checks(choice: str, tmp_path: Path
     if choice.endswith("efficientnet_lite0") and find_spec("efficientnet_lite_pytorch") is None:
         pytest.skip("the extra `imagenet` is not installed")
     rest = [] if choice.startswith("tracking") else ["tracking=none"]
+    rest += ["model.weights=random"] if choice == "training=none" else []
     config = resolved(composed(choice, *NEEDS.get(choice, []), *rest, f"outputs={tmp_path}", "device=cpu"))
     Run.of(config)
     group, option = choice.split("=")

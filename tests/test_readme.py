@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from composing import ROOT, composed
+from PIL import Image
 from running import do
 
 from runner.core.config import resolved
@@ -44,6 +45,11 @@ def test_the_commands_are_found() -> None:
 
 @pytest.mark.parametrize("line", ALL)
 def test_every_command_composes_and_passes_the_checks(line: str, tmp_path: Path) -> None:
+    if "dataset=image_folder" in line:
+        for name in ("cat/a.png", "dog/b.png"):
+            (tmp_path / "photos" / name).parent.mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / "photos" / name)
+        line = line.replace("FOLDER", str(tmp_path / "photos"))
     words = [word for word in shlex.split(line) if word not in FLAGS]
     single = [word.split(",")[0] if "," in word and "[" not in word else word for word in words]
     config = resolved(composed(*single, f"outputs={tmp_path}", "tracking=none"))

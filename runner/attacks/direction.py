@@ -80,6 +80,9 @@ def _direction(climb: Climb, keys: Tensor) -> Direction:
     zero = gradient.flatten(1).abs().amax(dim=1).eq(0) & ~broken
     reach = length if climb.epsilon == float("inf") else climb.epsilon
     constant = ~torch.stack([_moves(climb, (clean + reach * draw).clamp(0.0, 1.0)) for draw in draws]).any(dim=0)
+    constant |= (
+        climb.observed(clean).detach().flatten(1).eq(0).all(dim=1)
+    )  # a saturated probability has no map to change
     chosen = ~(constant | zero | broken)
     ahead, others = normalise(gradient, norm), [normalise(draw, norm) for draw in draws[:-1]]
     shares = [_beaten(climb, start, ahead, others, factor * length)[chosen] for factor in _LENGTHS]

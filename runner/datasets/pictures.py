@@ -59,7 +59,7 @@ def list_pictures(source: Path) -> dict[str, int]:
     for name in found:
         if not is_picture(name):
             left.add("no picture", name)
-    if left.names:
+    if left.names and any(map(is_picture, found)):
         _log.info("left out of %s: %s", source, left)
     return {name: found[name] for name in sorted(found) if is_picture(name)}
 

@@ -52,5 +52,5 @@ def test_the_tested_network_is_the_trained_one(defense: Plugin) -> None:
     """Its accuracy hardly changes when the statistics are computed afresh, and it has learned something."""
     model = trained(defense, network(defense))
     tested, fresh = accuracy(model, digits().test, CPU), accuracy_with_fresh_statistics(model, digits(), CPU)
-    assert tested > 0.5
+    assert tested > 0.3  # chance is 0.1
     assert fresh == pytest.approx(tested, abs=0.1)  # running averages lag behind in so short a training

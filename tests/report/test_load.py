@@ -79,5 +79,5 @@ def test_an_ok_folder_that_cannot_be_read_is_an_error(store: Store) -> None:
         load(store.folders, store.models)
     shutil.copy(folder / "result.json", folder / "gallery.safetensors")
     (folder / "rows.parquet").unlink()
-    with pytest.raises(StoreError, match="missing, though result.json says ok"):
+    with pytest.raises(StoreError, match="rows.parquet: cannot be read"):
         load(store.folders, store.models)

@@ -92,7 +92,8 @@ def other(value: Any, place: Place, config: ids.Config) -> Any:
 
 def changed(config: ids.Config, place: Place) -> ids.Config:
     result = copy.deepcopy(config)
-    value_at(result, place[:-1])[place[-1]] = other(value_at(config, place), place, config)
+    listed = place == ("epsilon", "values") and value_at(config, place) is None
+    value_at(result, place[:-1])[place[-1]] = [0.5] if listed else other(value_at(config, place), place, config)
     return result
 
 
