@@ -55,7 +55,9 @@ def content_of(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame) -> dic
     attacked = rows[rows.epsilon > 0]
     counts = map_counts([chunk.clean_maps for chunk in chunks], [chunk.steps for chunk in chunks], setup.epsilons)
     verdict = _verdict(setup, chunks)
-    flags = {**number_flags(counts, rows, list(setup.metrics)), "untrained_network": untrained_flag(setup.config)}
+    flags = number_flags(counts, rows, list(setup.metrics))
+    if setup.run is not None:  # nobody says how a network that a caller in Python gives was trained
+        flags["untrained_network"] = untrained_flag(setup.config)
     return {
         "epsilons": list(setup.epsilons),
         "examples": int(rows.example_id.nunique()),
