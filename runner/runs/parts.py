@@ -59,6 +59,9 @@ class Parts:
     @property
     def attribution(self) -> Attribution:
         """The attribution, without the training images that it may compare with (see `attribution_on`)."""
+        if "attribution" in self.given:
+            given: Attribution = self.given["attribution"]
+            return given
         node = _described(self.config["attribution"], "attribution")
         target = str(node["_target_"])
         if "_partial_" not in node and is_map(locate(target, "attribution._target_")):
