@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from runner import stats
 from runner.api.borrowed import borrowed, dtype_of
-from runner.api.door import Array, Given, classes_of, ids_of, images_of, labels_of
+from runner.api.door import Array, Given, classes_of, ids_of, images_of, labels_of, whole_number
 from runner.api.maps import on_training_images
-from runner.api.options import Metrics
+from runner.api.options import MEASURED, Metrics
 from runner.api.search import Asked, parts_of
 from runner.attacking.chunk import Chunk
 from runner.attacking.gradient_check import gradient_flags
@@ -22,12 +22,9 @@ from runner.attacking.results import content_of, rows_of
 from runner.attacking.results import images_of as perturbed_of
 from runner.attacking.setup import Setup
 from runner.core.errors import require
-from runner.core.flags import as_data, warn
+from runner.core.flags import as_data, raised, warn
 from runner.core.progress import progress
 from runner.core.types import Attribution, Budget
-
-MEASURED = ("topk_intersection", "spearman", "kendall", "cosine_distance", "mass_center_shift")
-"""The metrics of the default composition."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ def attack(  # noqa: PLR0913  (one parameter an input)
     *,
     epsilons: Sequence[float | int | str] = (0.25, 0.5, 1.0),
     norm: Budget = "l2",
-    metrics: Metrics = MEASURED,
+    metrics: Metrics | None = None,
     k: int | None = None,
     reduction: str = "abs_sum",
     common_noise: bool = False,
@@ -78,12 +75,12 @@ def attack(  # noqa: PLR0913  (one parameter an input)
         attack=attack,
         epsilons=epsilons,
         norm=norm,
-        metrics=metrics,
+        metrics=MEASURED if metrics is None else metrics,
         k=k,
         reduction=reduction,
         common_noise=common_noise,
-        seed=seed,
-        attack_seed=attack_seed,
+        seed=whole_number(seed, "seed"),
+        attack_seed=whole_number(attack_seed, "attack_seed"),
         attribution_options=dict(attribution_options or {}),
         attack_options=attack_options,
     )
@@ -104,11 +101,11 @@ def attack(  # noqa: PLR0913  (one parameter an input)
             norm=parts.grid.norm,
             test=examples,
             device=place,
-            seed=seed,
-            attack_seed=attack_seed,
+            seed=asked.seed,
+            attack_seed=asked.attack_seed,
             common_noise=common_noise,
             keeps_images=True,
-            columns={"model": type(model).__name__, **asked.names, "seed": seed, "norm": norm},
+            columns={"model": type(model).__name__, **asked.names, "seed": asked.seed, "norm": norm},
         )
         return _searched(setup, parts.config["attack"]["chunk"], known is not None)
 
@@ -124,18 +121,25 @@ def evaluate(
 ) -> pd.DataFrame:
     """Attack several trainings of one model: a row per (epsilon, metric), with mean and Student-t interval over the models.
 
-    `seeds`: one number a model, by default 0, 1, ...; `options`: those of `attack`. Columns as in summary.parquet. Errors: those of
-    `attack`.
+    `seeds`: one number a model, by default 0, 1, ...; `options`: those of `attack`. Columns as in summary.parquet; `attrs["flags"]`
+    names the raised flags with the seeds that raised them. Errors: those of `attack`.
     """
+    require("seed" not in options, "seed", options.get("seed"), "given as seeds=[...], one number a model")
     listed = [models] if isinstance(models, nn.Module) else list(models)
     numbers = list(range(len(listed))) if seeds is None else list(seeds)
     require(len(listed) > 0, "models", "[]", "at least one model")
+    for one in listed:
+        require(isinstance(one, nn.Module), "models", f"with {type(one).__name__}", "a list of torch.nn.Module")
     require(len(set(numbers)) == len(listed), "seeds", numbers, f"{len(listed)} different numbers, one a model")
     require(0.0 < confidence < 1.0, "confidence", confidence, "between 0 and 1")
     results = [attack(one, images, labels, seed=seed, **options) for one, seed in zip(listed, numbers, strict=True)]
     rows = pd.concat([result.rows for result in results], ignore_index=True)
     name = "+".join(dict.fromkeys(rows["model"]))
-    return stats.summarise(rows.assign(model=name), list(results[0].metrics), confidence)
+    table = stats.summarise(rows.assign(model=name), list(results[0].metrics), confidence)
+    for seed, result in zip(numbers, results, strict=True):
+        for flag in raised(result.flags):
+            table.attrs.setdefault("flags", {}).setdefault(flag, []).append(seed)
+    return table
 
 
 def _searched(setup: Setup, size: int, labelled: bool) -> AttackResult:

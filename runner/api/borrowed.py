@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from runner.core.device import usable_device
 from runner.core.errors import require
@@ -17,17 +18,23 @@ from runner.core.errors import require
 def borrowed(model: nn.Module, device: str | torch.device | None = None) -> Iterator[tuple[nn.Module, torch.device]]:
     """The model in evaluation mode with frozen parameters, and its device; afterwards its modes and `requires_grad` are restored.
 
-    On another device than its own a copy is lent. Errors: `ConfigError` for no module, a model on several devices, and a device
-    that does not exist.
+    Meanwhile gradients are on and autocast is off, whatever the caller has set: numbers must not depend on where a call stands.
+    On another device than its own a copy is lent. Errors: `ConfigError` for no module, one that was scripted or has no weights
+    yet, a model on several devices, and a device that does not exist.
     """
     require(isinstance(model, nn.Module), "model", type(model).__name__, "a torch.nn.Module")
+    scripted = isinstance(model, torch.jit.ScriptModule)
+    require(not scripted, "model", type(model).__name__, "the module from before torch.jit, which cannot be copied")
+    lazy = any(isinstance(parameter, UninitializedParameter) for parameter in model.parameters())
+    require(not lazy, "model", "without weights (a lazy layer)", "called once, which makes them")
     own = _device_of(model)
     wanted = own if device is None else usable_device(str(device))
     lent = model if wanted == own else copy.deepcopy(model).to(wanted)
     modes = {module: module.training for module in lent.modules()}
     grads = {parameter: parameter.requires_grad for parameter in lent.parameters()}
     try:
-        yield lent.eval().requires_grad_(False), wanted
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(wanted.type, enabled=False):
+            yield lent.eval().requires_grad_(False), wanted
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -36,6 +36,8 @@ class Given:
 def tensor_of(value: Any, key: str) -> Tensor:
     """A detached tensor on the CPU. Errors: `ConfigError` for anything but a tensor or an array of numbers."""
     if isinstance(value, Tensor):
+        held = value.layout is torch.strided and not value.is_meta
+        require(held, key, f"a {'meta' if value.is_meta else 'sparse'} tensor", "one that holds all its values")
         return value.detach().cpu()
     try:
         return torch.from_numpy(np.array(value))
@@ -88,11 +90,15 @@ def ids_of(value: Array | None, images: Tensor) -> Tensor:
 
 
 def classes_of(model: nn.Module, image: Tensor) -> int:
-    """How many classes the model knows, asked with one image (1, C, H, W). Errors: `ConfigError` unless it gives finite logits."""
+    """How many classes the model knows, asked with one image (1, C, H, W).
+
+    Errors: `ConfigError` unless it gives finite logits of at least two classes and leaves the image as it is.
+    """
+    shown = image.clone()  # of its own, as a model may write into it
     try:
         with torch.no_grad():
-            logits = model(image)
-    except (RuntimeError, ValueError, IndexError) as error:
+            logits = model(shown)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"images of shape (N, {', '.join(map(str, image.shape[1:]))}): the model does not take them ({reason})"
@@ -101,4 +107,24 @@ def classes_of(model: nn.Module, image: Tensor) -> int:
     found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     require(good, "model", f"with output {found} for one image", "from images (N, C, H, W) to logits (N, K)")
     require(bool(logits.isfinite().all()), "model", "with logits that are NaN or inf", "finite: look at its weights")
-    return int(logits.shape[1])
+    require(
+        torch.equal(shown, image),
+        "model",
+        "that writes into its input",
+        "one that does not: x = x - mean, not x -= mean",
+    )
+    count = int(logits.shape[1])  # of one logit the largest is always the first: no change of class would be seen
+    require(
+        count >= 2,
+        "model",
+        f"with logits (N, {count})",
+        "of two classes or more: torch.cat([-z, z], dim=1) for one logit z",
+    )
+    return count
+
+
+def whole_number(value: Any, key: str, least: int = 0) -> int:
+    """A whole number, numpy's too. Errors: `ConfigError` for anything else, and below `least`."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    require(whole and bool(value >= least), key, value, f"a whole number of at least {least}")
+    return int(value)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from runner.api.attributions import as_attribution, checked, with_training_images
 from runner.api.borrowed import borrowed, dtype_of
-from runner.api.door import Array, classes_of, ids_of, images_of, labels_of, tensor_of
-from runner.api.options import Metrics, chosen_metrics, described, no_options, prefixed
+from runner.api.door import Array, classes_of, ids_of, images_of, labels_of, tensor_of, whole_number
+from runner.api.options import MEASURED, Metrics, chosen_metrics, described, no_options, prefixed
 from runner.attacking.setup import attack_keys
 from runner.core.errors import ConfigError, require
 from runner.core.progress import progress
@@ -49,12 +49,13 @@ def explain(  # noqa: PLR0913  (one parameter an input)
         classes = classes_of(lent, given[:1].to(place))
         chosen = labels_of(targets, given, classes, "targets")
         method = on_training_images(parts.attribution, training_images, given, place)
-        keys = attack_keys(seed, attack_seed, ids_of(ids, given), "evaluate-clean")
+        seeds = whole_number(seed, "seed"), whole_number(attack_seed, "attack_seed")
+        keys = attack_keys(*seeds, ids_of(ids, given), "evaluate-clean")
         found = []
         with progress("explaining", len(given)) as advance:
             for part in torch.arange(len(given)).split(CHUNK):
                 batch = given[part].to(place)
-                aims = _predicted(lent, batch) if chosen is None else chosen[part].to(place)
+                aims = _predicted(lent, batch, part) if chosen is None else chosen[part].to(place)
                 found.append(checked(method(lent, batch, aims, keys[part].to(place)), batch).detach().cpu())
                 for _ in part:
                     advance("")
@@ -64,7 +65,7 @@ def explain(  # noqa: PLR0913  (one parameter an input)
 def compare(
     maps: Array,
     others: Array,
-    metrics: Metrics = ("topk_intersection", "spearman", "kendall", "cosine_distance", "mass_center_shift"),
+    metrics: Metrics | None = None,
     *,
     k: int | None = None,
     reduction: str = "abs_sum",
@@ -79,7 +80,8 @@ def compare(
     dtype = torch.promote_types(first.dtype, second.dtype)
     reference, other = (_reduced(stack.to(dtype), reduction) for stack in (first, second))
     height, width = reference.shape[1:]
-    named, settings, objects = chosen_metrics(metrics)
+    asked = MEASURED if metrics is None else metrics
+    named, settings, objects = chosen_metrics(asked)
     config = described({"metrics": named}, settings | grid((1, height, width), k) | {"metrics.reduction": reduction})
     finite = (reference.isfinite() & other.isfinite()).flatten(1).all(dim=1)
     columns = {}
@@ -87,7 +89,7 @@ def compare(
         if isinstance(metric, ContextualMetric):
             raise ConfigError(f"metrics={name}: needs the network and its images; call attack(..., metrics=[...])")
         columns[name] = metric(reference, other).double().where(finite, float("nan")).numpy()
-    wanted = [metrics] if isinstance(metrics, str) else list(metrics)
+    wanted = [asked] if isinstance(asked, str) else list(asked)
     return pd.DataFrame({name: columns[name] for name in wanted})
 
 
@@ -114,9 +116,8 @@ def on_training_images(
 def grid(shape: tuple[int, int, int], k: int | None) -> dict[str, Any]:
     """Settings of the shape of the images, and of the number of top pixels: `k`, or a tenth. Errors: `ConfigError`."""
     pixels = shape[1] * shape[2]
-    chosen = max(1, pixels // 10) if k is None else k
-    whole = isinstance(chosen, int) and not isinstance(chosen, bool) and 1 <= chosen <= pixels
-    require(whole, "k", chosen, f"a whole number from 1 to the {pixels} pixels of a map")
+    chosen = max(1, pixels // 10) if k is None else whole_number(k, "k", 1)
+    require(chosen <= pixels, "k", chosen, f"at most the {pixels} pixels of a map")
     return {"dataset.shape": list(shape), "metrics.k": chosen}
 
 
@@ -132,7 +133,19 @@ def _reduced(maps: Tensor, how: str) -> Tensor:
     return reduce(maps if maps.dim() == 4 else maps.unsqueeze(1), how)
 
 
-def _predicted(model: nn.Module, images: Tensor) -> Tensor:
+def _predicted(model: nn.Module, images: Tensor, places: Tensor) -> Tensor:
+    """The predicted classes (N,). Errors: `ConfigError` naming the first image whose logits are not finite."""
     with torch.no_grad():
-        classes: Tensor = model(images).argmax(dim=1)
-    return classes
+        logits: Tensor = model(images)
+    many = len(logits) == len(images)
+    require(
+        many, "model", f"with output {list(logits.shape)} for {len(images)} images", "with logits (N, K) for N images"
+    )
+    bad = places[~logits.isfinite().all(dim=1).cpu()].tolist()
+    require(
+        not bad,
+        "model",
+        f"with logits that are NaN or inf for image {(bad or [0])[0]}",
+        "finite: give targets, or leave it out",
+    )
+    return logits.argmax(dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -12,7 +13,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, UnsupportedValueType
 
 from runner.core.conf import conf, options
 from runner.core.config import Config, resolved
@@ -25,6 +26,10 @@ Settings = Mapping[str, Any]
 
 Metrics = Sequence[str] | Mapping[str, Any]
 """Names, or names with the options (a mapping) or the object of each metric."""
+
+
+MEASURED = ("topk_intersection", "spearman", "kendall", "cosine_distance", "mass_center_shift")
+"""The metrics of the default composition."""
 
 
 def described(groups: Mapping[str, str | Sequence[str]], settings: Settings) -> Config:
@@ -82,6 +87,9 @@ def _loader() -> ConfigLoader:
 def _set(config: DictConfig, key: str, value: Any) -> None:
     try:
         OmegaConf.update(config, key, value, merge=True)
+    except UnsupportedValueType:
+        allowed = "a number, text, null, or a list or mapping of them"
+        raise ConfigError(f"{key}={_type(value)}: must be {allowed}") from None
     except OmegaConfBaseException as error:
         raise ConfigError(one_line(error)) from None
 
@@ -95,9 +103,11 @@ def _word(chosen: str | Sequence[str]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of numpy and tuples as the config holds them."""
+    """Numbers of numpy, paths and tuples as the config holds them."""
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from runner.api.attributions import as_attribution
+from runner.api.door import whole_number
 from runner.api.maps import grid
 from runner.api.options import Metrics, chosen_metrics, described, no_options, prefixed
 from runner.core.attack_types import Attack
@@ -36,11 +37,10 @@ class Asked:
     attack_options: dict[str, Any]
 
     def __post_init__(self) -> None:
-        """Refuse seeds that are no numbers, and options of objects."""
-        for key in ("seed", "attack_seed"):
-            value = getattr(self, key)
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-            require(whole, key, value, "a whole number of at least 0")
+        """Refuse settings of another type, and options of objects."""
+        if "chunk" in self.attack_options:
+            whole_number(self.attack_options["chunk"], "attack.chunk", 1)
+        require(isinstance(self.common_noise, bool), "common_noise", self.common_noise, "True or False")
         if not isinstance(self.attribution, str):
             no_options("attribution", self.attribution_options)
         if not isinstance(self.attack, str):
@@ -85,9 +85,13 @@ def parts_of(asked: Asked, model: nn.Module, image: Tensor) -> Parts:
 
 
 def _budgets(asked: Asked) -> dict[str, Any]:
-    values = [asked.epsilons] if isinstance(asked.epsilons, (int, float, str)) else list(asked.epsilons)
+    try:
+        values = [asked.epsilons] if isinstance(asked.epsilons, (int, float, str)) else list(asked.epsilons)
+        plain = [value if isinstance(value, (int, str)) else float(value) for value in values]
+    except TypeError:
+        allowed = "a budget, or a list of budgets such as [0.25, 0.5] or ['8/255']"
+        raise ConfigError(f"epsilons={asked.epsilons}: must be {allowed}") from None
     require(len(values) > 0, "epsilons", "[]", "at least one budget")
-    plain = [value if isinstance(value, (int, str)) else float(value) for value in values]
     return {"name": "given", "_target_": "runner.core.grid.EpsilonGrid", "norm": asked.norm, "values": plain}
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
@@ -43,6 +44,8 @@ def _nan(images: Tensor) -> Tensor:
         ((IMAGES * 255).long(), "images=of type torch.int64"),
         ("photo.png", "images: must be a tensor or an array of numbers"),
         (IMAGES[..., :7], "the model does not take them"),
+        (IMAGES.to("meta"), "images=a meta tensor"),
+        (IMAGES.to_sparse(), "images=a sparse tensor"),
     ],
 )
 def test_images_are_checked(model: nn.Module, images: Any, says: str) -> None:
@@ -85,6 +88,13 @@ def test_images_are_checked(model: nn.Module, images: Any, says: str) -> None:
         ({"norm": "l0", "epsilons": [1]}, "epsilon.norm=l0"),
         ({"k": 65}, "k=65"),
         ({"reduction": "mean"}, "metrics.reduction=mean"),
+        ({"epsilons": None}, "epsilons=None"),
+        ({"epsilons": [None]}, "epsilons=[None]"),
+        ({"chunk": 0}, "attack.chunk=0"),
+        ({"chunk": "all"}, "attack.chunk=all"),
+        ({"steps": object()}, "attack.steps=object: must be a number"),
+        ({"common_noise": "yes"}, "common_noise=yes"),
+        ({"k": True}, "k=True"),
         ({"seed": -1}, "seed=-1"),
         ({"seed": 0.5}, "seed=0.5"),
         ({"device": "gpu"}, "device=gpu"),
@@ -107,6 +117,58 @@ def test_a_broken_model_is_named(model: nn.Module) -> None:
         explain(nn.Identity(), IMAGES)
     with pytest.raises(ConfigError, match="model=function: must be"):
         explain(lambda images: images, IMAGES)  # type: ignore[arg-type]
+
+
+class _Network(nn.Module):
+    """The network of the fixture with something around it."""
+
+    def __init__(self, network: nn.Module, around: Any) -> None:
+        super().__init__()
+        self.network, self.around = network, around
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.around(self.network, images)
+
+
+@pytest.mark.parametrize(
+    ("around", "says"),
+    [
+        (lambda network, images: network(images.sub_(0.1)), "model=that writes into its input"),
+        (lambda network, images: network(images)[:, :1], "model=with logits (N, 1): must be of two classes or more"),
+        (lambda network, images: network(images, images), "the model does not take them"),
+        (lambda network, images: network(images).mean(0, keepdim=True), "model=with output [1, 3] for 4 images"),
+        (
+            lambda network, images: torch.where(images[:, :1, 0, 0] == IMAGES[2, 0, 0, 0], torch.nan, network(images)),
+            "logits that are NaN or inf for image 2",
+        ),
+    ],
+    ids=["in place", "one logit", "two inputs", "one answer", "one image"],
+)
+def test_a_model_that_cannot_be_explained_is_named(model: nn.Module, around: Any, says: str) -> None:
+    images = IMAGES.clone()
+    with pytest.raises(ConfigError) as error:
+        explain(_Network(model, around), images)
+    assert says in str(error.value)
+    assert torch.equal(images, IMAGES)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_scripts_and_lazy_layers_are_named(model: nn.Module) -> None:
+    with pytest.raises(ConfigError, match="before torch.jit"):
+        explain(torch.jit.script(model), IMAGES)
+    with pytest.raises(ConfigError, match="lazy"):
+        explain(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), IMAGES)
+
+
+@pytest.mark.parametrize(
+    "mode", [torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16)], ids=type
+)
+def test_numbers_do_not_depend_on_where_the_call_stands(model: nn.Module, mode: Any) -> None:
+    expected = attack(model, IMAGES, LABELS, steps=2, epsilons=[0.5])
+    with mode:
+        found = attack(model, IMAGES, LABELS, steps=np.int64(2), epsilons=np.array([0.5]), seed=np.int64(0))
+    assert torch.equal(found.images, expected.images)
+    pd.testing.assert_frame_equal(found.rows, expected.rows, check_exact=True)
 
 
 def test_the_model_is_handed_back_as_it_was(model: nn.Module) -> None:
@@ -191,6 +253,14 @@ def test_evaluate_wants_models_and_their_numbers(model: nn.Module) -> None:
         evaluate([], IMAGES)
     with pytest.raises(ConfigError, match="seeds="):
         evaluate([model, model], IMAGES, seeds=[0, 0])
+    with pytest.raises(ConfigError, match="models=with int"):
+        evaluate([model, 3], IMAGES)  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match="given as seeds="):
+        evaluate([model], IMAGES, seed=1)
+    smooth = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Softplus(), nn.Linear(16, 3))
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    both = evaluate([smooth, linear], IMAGES, seeds=[4, 7], steps=2, epsilons=[0.5])
+    assert both.attrs["flags"]["constant_map"] == [7]
     alone = evaluate([model], IMAGES, LABELS, steps=2, epsilons=[0.5])
     assert alone.low.isna().all()
     assert set(alone.epsilon) == {0.0, 0.5}

@@ -52,6 +52,12 @@ def test_a_list_of_classes_numbers_them(folder: Path) -> None:
     assert labels.unique().tolist() == [0, 2]
 
 
+def test_paths_may_be_paths_and_hold_any_character(folder: Path) -> None:
+    odd = folder.rename(folder.with_name("my pets, = {x}"))
+    images = [load_images(odd, size=8, cache=cache)[0] for cache in (None, odd.parent / "cache")]
+    assert torch.equal(*images)
+
+
 def test_what_cannot_be_read_is_one_line(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"dataset.root=/none/such: no such folder"):
         load_images("/none/such")
