@@ -12,6 +12,7 @@ import pandas as pd
 
 from runner.report.attack_suites import suite_members
 from runner.report.certificate_bands import certificate_bands
+from runner.report.comparisons import comparisons
 from runner.report.data import IDENTITY, PANEL, SETTING, ReportData, select
 from runner.report.flagged import flags_of
 from runner.report.naming import budget_phrase, in_order, natural_key, words
@@ -46,6 +47,11 @@ class Analysis:
     def bands(self) -> pd.DataFrame:
         """Certificates next to attacks: see `runner.report.certificate_bands`."""
         return certificate_bands(self.data)
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """Defenses against natural training on the same images and seeds: see `runner.report.comparisons`."""
+        return comparisons(self.data)
 
     @cached_property
     def suites(self) -> pd.DataFrame:

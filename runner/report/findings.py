@@ -1,4 +1,4 @@
-"""Sentences of the page: what was measured, how many seeds there are, and which defense is best in each panel."""
+"""Sentences of the page: what was measured, how many seeds there are, and what each panel shows about its defenses."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from runner.report.analysis import Analysis, robustness_column
+from runner.report.comparisons import LEVEL
 from runner.report.data import select
 from runner.report.naming import in_order, setting_title
+from runner.report.tables.comparisons import signed
 from runner.report.tables.values import Column, column_values, decimals
+from runner.stats import holm
 
 MAX_FINDINGS = 12
 MAX_LISTED = 6
@@ -68,16 +71,46 @@ def seed_note(analysis: Analysis) -> str:
 
 
 def findings(analysis: Analysis) -> list[str]:
-    """For each panel: the defense with the best mean, and the defenses that the intervals do not separate from it."""
+    """For each panel: the paired differences from natural training; without any, the best mean and those that tie with it."""
     sentences = []
     for setting in analysis.settings:
         for panel, rows in analysis.panels(setting):
             known = rows[rows["n_seeds"] > 0]
-            sentences += [_finding(analysis, panel, known)] if len(known) > 1 else []
+            if len(known) > 1:
+                sentences.append(_compared(analysis, panel, known) or _best(analysis, panel, known))
     return [sentence for sentence in sentences if sentence][:MAX_FINDINGS]
 
 
-def _finding(analysis: Analysis, panel: Mapping[str, str], rows: pd.DataFrame) -> str:
+def _compared(analysis: Analysis, panel: Mapping[str, str], rows: pd.DataFrame) -> str:
+    """Which defenses are more robust than natural training, which less, and which show no difference."""
+    info = analysis.data.metrics[analysis.primary(panel)]
+    found = select(analysis.comparisons, {**panel, "metric": info.name})
+    key, meaning = robustness_column(rows, info.name)
+    found = found[found["epsilon"].isna() if key.startswith("area_") else found["epsilon"] == found["epsilon"].max()]
+    found = found.assign(p=holm(found["p"]), gain=found["mean"] * (1.0 if info.direction == "higher" else -1.0))
+    if not found["p"].notna().any():
+        return ""
+    shown = found["p"] < LEVEL
+    groups = {
+        "more robust": found[shown & (found["gain"] > 0)].sort_values("gain", ascending=False),
+        "less robust": found[shown & (found["gain"] < 0)].sort_values("gain"),
+        "no difference shown": found[~shown],
+    }
+    parts = [f"{says}: {', '.join(_differences(group))}" for says, group in groups.items() if len(group)]
+    where = f"{_where(analysis, panel)}, compared with natural training on the same images and seeds"
+    return f"{where} ({info.title}, {meaning}; 95 % intervals, p < {LEVEL} after Holm): {'; '.join(parts)}."
+
+
+def _differences(rows: pd.DataFrame) -> list[str]:
+    return [f"{row['series']} ({signed(row)})" for row in rows.to_dict("records")]
+
+
+def _where(analysis: Analysis, panel: Mapping[str, str]) -> str:
+    where = f"{panel['attribution']} under {panel['attack']}"
+    return f"{where} ({setting_title(panel)})" if len(analysis.settings) > 1 else where
+
+
+def _best(analysis: Analysis, panel: Mapping[str, str], rows: pd.DataFrame) -> str:
     info = analysis.data.metrics[analysis.primary(panel)]
     key, meaning = robustness_column(rows, info.name)
     column = Column(key, info.name, info.direction)
@@ -87,8 +120,5 @@ def _finding(analysis: Analysis, panel: Mapping[str, str], rows: pd.DataFrame) -
         return ""
     ties = [name for name, value in values.items() if value.tie]
     apart = f"not separable from it: {', '.join(ties)}" if ties else "separable from all others"
-    where = f"{panel['attribution']} under {panel['attack']}"
-    if len(analysis.settings) > 1:
-        where += f" ({setting_title(panel)})"
     have = "have" if len(best) > 1 else "has"
-    return f"{where}: {' and '.join(best)} {have} the best mean {info.title} ({meaning}); {apart}."
+    return f"{_where(analysis, panel)}: {' and '.join(best)} {have} the best mean {info.title} ({meaning}); {apart}."

@@ -11,6 +11,7 @@ from runner.report.certificate_bands import alarms
 from runner.report.findings import describe, findings, seed_note
 from runner.report.flagged import doubts
 from runner.report.tables.certificates import certificate_table
+from runner.report.tables.comparisons import comparison_table
 from runner.report.tables.conditions import condition_table
 from runner.report.tables.suites import suite_table
 from runner.report.tables.summary import Table
@@ -56,6 +57,7 @@ def render(
         "pictures": defaultdict(list, pictures or {}),
         "galleries": galleries or {},
         "plots": [file for picture in _all(pictures, galleries) for file in picture.files],
+        "comparisons": comparison_table(analysis),
         "certificates": certificate_table(analysis.bands),
         "suites": suite_table(analysis.suites),
         "transfers": transfer_table(analysis.transfers),

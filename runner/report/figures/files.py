@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from runner.report.analysis import Analysis
 from runner.report.data import PANEL
 from runner.report.figures.curves import curve_figures
+from runner.report.figures.differences import difference_figures
 from runner.report.figures.drawing import png, svg
 from runner.report.figures.gallery import gallery_figure
 from runner.report.figures.ranking import ranking_figures
@@ -25,6 +26,7 @@ from runner.report.naming import setting_title, slug
 from runner.store.files import replacing
 
 SECTIONS: dict[str, tuple[Callable[[Analysis], dict[str, Figure]], ...]] = {
+    "differences": (difference_figures,),
     "curves": (curve_figures,),
     "cost": (ranking_figures, scatter_figures),
     "training": (training_figures,),

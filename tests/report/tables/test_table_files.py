@@ -18,13 +18,15 @@ from runner.report.tables.summary import summary_tables
 def test_csv_files_hold_full_precision_and_every_configuration(quickstart_analysis: Analysis) -> None:
     texts = table_files(quickstart_analysis, [], "Title")
     frames = {
-        name: pd.read_csv(io.StringIO(texts[f"{name}.csv"])) for name in ("summary", "curves", "areas", "critical")
+        name: pd.read_csv(io.StringIO(texts[f"{name}.csv"]))
+        for name in ("summary", "curves", "areas", "critical", "comparisons")
     }
     assert set(texts) == {*(f"{name}.csv" for name in frames), "summary.md", "summary.tex"}
     assert len(frames["summary"]) == 8
     assert len(frames["curves"]) == 8 * 11 * 5
     assert len(frames["areas"]) == 8 * 5 * 3
     assert len(frames["critical"]) == 8 * 4
+    assert len(frames["comparisons"]) == 6 * (5 * (11 + 1) + 1)
     index = frames["areas"].set_index(["series", "attribution", "metric", "how"])["mean"]
     assert index["none", "saliency", "topk_intersection", "range"] == pytest.approx(0.8)
     assert index["none", "saliency", "topk_intersection", "index"] == pytest.approx(8.0)

@@ -1,0 +1,70 @@
+"""What each defense gains over natural training against the budget, on the same images and seeds, with paired intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from runner.report.analysis import Analysis
+from runner.report.data import select
+from runner.report.figures.drawing import MAX_COLUMNS, grid, handles, legend, legend_rows
+from runner.report.figures.styles import UNDEFENDED, Style, styles
+from runner.report.naming import in_order, setting_title
+
+NATURAL = "natural training"
+
+
+def difference_figures(analysis: Analysis) -> dict[str, Figure]:
+    """By name: a figure per setting, with a panel per attribution and attack that has natural training to compare with."""
+    figures: dict[str, Figure] = {}
+    looks = styles(analysis.series)
+    for setting in analysis.settings:
+        panels = []
+        for panel, _ in analysis.panels(setting):
+            rows = select(analysis.comparisons, {**panel, "metric": analysis.primary(panel)})
+            rows = rows[np.isfinite(rows["epsilon"]) & (rows["epsilon"] > 0)]
+            panels += [(panel, rows)] if np.isfinite(rows["low"]).any() else []
+        if panels:
+            figures["-".join(["differences", *setting.values()])] = _figure(analysis, panels, looks)
+    return figures
+
+
+def _figure(
+    analysis: Analysis, panels: Sequence[tuple[Mapping[str, str], pd.DataFrame]], looks: Mapping[str, Style]
+) -> Figure:
+    columns = min(len(panels), MAX_COLUMNS)
+    names = in_order(pd.concat([rows for _, rows in panels])["series"])
+    mark = Line2D([], [], color=UNDEFENDED, linewidth=1.2, label=NATURAL)
+    figure, axes = grid(len(panels), columns, legend_rows([NATURAL, *names], columns), height=2.9)
+    for index, (axis, (panel, rows)) in enumerate(zip(axes, panels, strict=True)):
+        info = analysis.data.metrics[analysis.primary(panel)]
+        _draw(axis, rows, looks)
+        axis.set_title(f"{panel['attribution']}, {panel['attack']} attack")
+        axis.set_ylabel(f"difference of\n{info.title}")
+        if index >= len(panels) - columns:
+            axis.set_xlabel(f"ε ({panel['norm']}, images in [0, 1])")
+    title = f"Difference from natural training, same images and seeds · {setting_title(panels[0][0])}"
+    legend(figure, title, [mark, *handles(names, looks)], columns)
+    return figure
+
+
+def _draw(axis: Axes, rows: pd.DataFrame, looks: Mapping[str, Style]) -> None:
+    """Lines for the means, bands for the paired intervals; wide bands of few seeds run off the axis."""
+    axis.axhline(0.0, color=UNDEFENDED, linewidth=1.2)
+    for name in in_order(rows["series"]):
+        curve, look = rows[rows["series"] == name].sort_values("epsilon"), looks[name]
+        shared = {"color": look.color, "linestyle": look.linestyle, "linewidth": 1.2 if look.dense else 1.6}
+        axis.plot(curve["epsilon"], curve["mean"], marker=look.marker, markersize=0 if look.dense else 4, **shared)
+        alpha = 0.06 if look.dense else 0.15
+        axis.fill_between(curve["epsilon"], curve["low"], curve["high"], color=look.color, alpha=alpha, lw=0)
+    low, high = min(0.0, rows["mean"].min()), max(0.0, rows["mean"].max())
+    room = 0.6 * max(high - low, 1e-3)
+    axis.set_ylim(max(low - room, min(low, rows["low"].min())), min(high + room, max(high, rows["high"].max())))
+    axis.margins(x=0.02)
+    axis.xaxis.set_major_locator(MaxNLocator(6))
