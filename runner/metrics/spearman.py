@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from runner.core.types import Direction
-from runner.metrics.ranks import average_ranks
+from runner.metrics.ranks import centred_ranks, in_groups
 from runner.metrics.undefined import of_patterns
 
 
@@ -27,13 +26,12 @@ class Spearman:
 
     def __call__(self, reference: Tensor, other: Tensor) -> Tensor:
         """Two (N, H, W) -> (N,) float64."""
-        first, second = (_centred_ranks(maps) for maps in (reference, other))
-        product = (first * second).sum(dim=1)
-        spread, other_spread = first.square().sum(dim=1), second.square().sum(dim=1)
-        correlation = product / (spread * other_spread).sqrt().clamp_min(torch.finfo(torch.float64).tiny)
-        return of_patterns(correlation.clamp(-1.0, 1.0), reference, other)
+        return of_patterns(in_groups(_correlation, reference, other), reference, other)
 
 
-def _centred_ranks(maps: Tensor) -> Tensor:
-    ranks = average_ranks(maps.detach().flatten(1))
-    return ranks - (ranks.shape[1] - 1) / 2
+def _correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Two (N, P) -> (N,). The sums are of integers and exact."""
+    ranks, other_ranks = (centred_ranks(values).double() for values in (first, second))
+    product = (ranks * other_ranks).sum(dim=1)
+    spread, other_spread = ranks.square().sum(dim=1), other_ranks.square().sum(dim=1)
+    return (product / (spread * other_spread).sqrt().clamp_min(1.0)).clamp(-1.0, 1.0)
