@@ -7,6 +7,7 @@ rounding error, which the first step would scale to full size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from runner.attacks.objectives import Bound, Original
 @dataclass(frozen=True)
 class Cosine:
     """Raise the cosine distance 1 - <a, b> / (|a| |b|) = |a/|a| - b/|b||^2 / 2 from the clean map (cosd of Wang et al. 2020)."""
+
+    reads_probabilities: ClassVar[bool] = False
 
     def bind(self, original: Original) -> Bound:
         """Distances are taken from the clean maps."""
@@ -30,6 +33,8 @@ class L2Ratio:
 
     If the clean map is zero, the divisor is 1, as in Captum's `sensitivity_max`.
     """
+
+    reads_probabilities: ClassVar[bool] = False
 
     def bind(self, original: Original) -> Bound:
         """Ratios are relative to the lengths of the clean maps."""

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from runner.attacks.engine import ProjectedGradient, ascent_direction, values_and_direction
 from runner.attacks.halving import HalvingAscent
-from runner.attacks.judge import Judge, merge, reference_maps
-from runner.attacks.objectives import Bound, Objective, Original
+from runner.attacks.judge import Judge, merge, reference_keys
+from runner.attacks.objectives import Bound, Objective, Original, reads_probabilities
 from runner.core import rng
 from runner.core.attack_types import Best, Climb, Problem
 from runner.core.errors import require, require_at_least, require_positive
+from runner.core.shared_pass import map_and_logits
 from runner.core.types import Budget, PixelNorm
 
 _DRAW_STREAM = 2_000_003
@@ -111,33 +112,31 @@ class GradientAttack:
 
     def _judge(self, problem: Problem) -> Judge:
         if self.measure == "objective":
-            return Judge(problem, self._bind(problem, problem.model, reference_maps(problem)))
+            return Judge(problem, self._bind(problem, problem.model, reference_keys(problem)))
         return Judge.by_measure(problem)
 
-    def _bind(self, problem: Problem, network: nn.Module, maps: Tensor) -> Bound:
-        with torch.no_grad():
-            probabilities = network(problem.images).softmax(dim=1)
+    def _bind(self, problem: Problem, network: nn.Module, keys: Tensor) -> Bound:
+        """The objective, with the clean maps of the network under the draws of these keys as its reference."""
+        maps, logits = map_and_logits(problem.explain, network, problem.images, problem.targets, keys)
+        probabilities = logits().softmax(dim=1)
 
         def partner_maps() -> Tensor:
             with torch.no_grad():
                 classes = network(problem.partners).argmax(dim=1)
             return problem.explain(network, problem.partners, classes, problem.keys).detach()
 
-        return self.objective.bind(Original(maps, probabilities, partner_maps))
+        return self.objective.bind(Original(maps.detach(), probabilities, partner_maps))
 
     def _ascent(self, problem: Problem) -> Callable[..., Tensor]:
         """(images, step, keys) -> (N,): the objective on the twin of that step, under that step's noise."""
         networks = [problem.model if beta is None else problem.twin(beta) for beta in self.betas()]
-        first = networks[0]
-        bound = self._bind(
-            problem, first, problem.explain(first, problem.images, problem.targets, problem.keys).detach()
-        )
+        bound, reads = self._bind(problem, networks[0], problem.keys), reads_probabilities(self.objective)
 
         def value(images: Tensor, step: int, keys: Tensor, draw: int = 0) -> Tensor:
             noise = keys if self.draws == "common" else rng.fold(keys, step + 1)
             noise = rng.fold(noise, _DRAW_STREAM + draw) if draw else noise
-            probabilities = networks[step](images).softmax(dim=1)
-            return bound(problem.explain(networks[step], images, problem.targets, noise), probabilities)
+            maps, logits = map_and_logits(problem.explain, networks[step], images, problem.targets, noise)
+            return bound(maps, logits().softmax(dim=1) if reads else images.new_empty(len(images), 0))
 
         return value if self.eot == 1 else partial(_expectation, value, self.eot)
 

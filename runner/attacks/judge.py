@@ -11,6 +11,7 @@ from torch import Tensor
 from runner.core import rng
 from runner.core.attack_types import Best, Problem
 from runner.core.errors import require
+from runner.core.shared_pass import map_and_logits
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """(maps (N, H, W), probabilities (N, K)) of the true model -> harm (N,), larger is worse for the attribution."""
@@ -34,10 +35,9 @@ class Judge:
 
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Harm (N,), nan where logits or map are not finite; whether the candidate may be kept (N,): finite, label preserved."""
-        problem = self.problem
-        with torch.no_grad():
-            logits = problem.model(images)
-        maps = problem.explain(problem.model, images, problem.targets, rng.fold(problem.keys, _JUDGE_STREAM)).detach()
+        problem, keys = self.problem, reference_keys(self.problem)
+        found, seen = map_and_logits(problem.explain, problem.model, images, problem.targets, keys)
+        maps, logits = found.detach(), seen()
         sound = logits.isfinite().all(dim=1)
         kept = sound & (logits.argmax(dim=1) == problem.targets)
         if problem.watch is not None:
@@ -69,8 +69,12 @@ def require_metric(measure: str) -> None:
 
 def reference_maps(problem: Problem) -> Tensor:
     """Maps (N, H, W) of the clean images under the judge's draws: what candidates are compared with."""
-    keys = rng.fold(problem.keys, _JUDGE_STREAM)
-    return problem.explain(problem.model, problem.images, problem.targets, keys).detach()
+    return problem.explain(problem.model, problem.images, problem.targets, reference_keys(problem)).detach()
+
+
+def reference_keys(problem: Problem) -> Tensor:
+    """(N,) keys of the judge's draws."""
+    return rng.fold(problem.keys, _JUDGE_STREAM)
 
 
 def merge(best: Best, other: Best, take: Tensor) -> Best:

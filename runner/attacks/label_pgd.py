@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -42,38 +42,34 @@ class LabelAttack:
 
     def start(self, problem: Problem) -> Best:
         """The clean images with their margins."""
-        harm = _margins_of(problem, problem.images)
+        harm = _finite_margins(_logits(problem, problem.images), problem.targets)
         return Best(problem.images, harm, torch.zeros_like(harm, dtype=torch.bool))
 
     def search(self, problem: Problem, epsilon: float, norm: Norm, best: Best) -> Best:
         """The images with the largest margin, from the search and `best`."""
         for restart in range(self.restarts):
-            kept = _Kept(problem, best)
+            ascent = _Ascent(problem, self._loss, best)
             engine, keys = self._engine(self.random_start or restart > 0), rng.fold(problem.keys, restart)
-            engine(
-                lambda images, step: self._loss(problem, images), problem.images, epsilon, norm, keys, best.images, kept
-            )
-            best = kept.best
+            last = engine(ascent, problem.images, epsilon, norm, keys, best.images)
+            ascent.keep(last, _logits(problem, last))
+            best = ascent.best
         return best
 
     def climbs(self, problem: Problem, epsilon: float, norm: Budget) -> Sequence[Climb]:
         """The ascent of the loss."""
 
-        def observed(points: Tensor) -> Tensor:
-            with torch.no_grad():
-                logits: Tensor = problem.model(points)
-            return logits
+        def loss(points: Tensor) -> Tensor:
+            return self._loss(problem.model(points), problem.targets)
 
-        return [Climb(lambda points: self._loss(problem, points), observed, problem.images, epsilon, norm)]
+        return [Climb(loss, lambda points: _logits(problem, points), problem.images, epsilon, norm)]
 
     def _engine(self, random_start: bool) -> ProjectedGradient:
         return ProjectedGradient(self.steps, self.step_size, random_start)
 
-    def _loss(self, problem: Problem, images: Tensor) -> Tensor:
-        logits = problem.model(images)
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         if self.loss == "margin":
-            return margins(logits, problem.targets)
-        return F.cross_entropy(logits, problem.targets, reduction="none")
+            return margins(logits, targets)
+        return F.cross_entropy(logits, targets, reduction="none")
 
 
 def margins(logits: Tensor, targets: Tensor) -> Tensor:
@@ -83,20 +79,31 @@ def margins(logits: Tensor, targets: Tensor) -> Tensor:
     return others - logits.gather(1, targets.unsqueeze(1)).squeeze(1)
 
 
-def _margins_of(problem: Problem, images: Tensor) -> Tensor:
+def _finite_margins(logits: Tensor, targets: Tensor) -> Tensor:
     """(N,) margins, nan where a logit is not finite."""
+    return margins(logits, targets).masked_fill(~logits.isfinite().all(dim=1), torch.nan)
+
+
+def _logits(problem: Problem, images: Tensor) -> Tensor:
     with torch.no_grad():
-        logits = problem.model(images)
-    return margins(logits, problem.targets).masked_fill(~logits.isfinite().all(dim=1), torch.nan)
+        logits: Tensor = problem.model(images)
+    return logits
 
 
-class _Kept:
-    """Keeps the iterate with the largest margin, flipped or not."""
+class _Ascent:
+    """The loss of one ascent. Keeps the iterate with the largest margin, flipped or not: one pass gives loss and margin."""
 
-    def __init__(self, problem: Problem, best: Best) -> None:
-        self.problem, self.best = problem, best
+    def __init__(self, problem: Problem, loss: Callable[[Tensor, Tensor], Tensor], best: Best) -> None:
+        self.problem, self.loss, self.best = problem, loss, best
 
-    def __call__(self, images: Tensor) -> None:
-        harm = _margins_of(self.problem, images)
-        candidate = replace(self.best, images=images, harm=harm)
-        self.best = merge(self.best, candidate, harm > self.best.harm)
+    def __call__(self, images: Tensor, step: int) -> Tensor:
+        """(N,) losses. The start of an ascent is no candidate: it is the best image so far, or random."""
+        logits = self.problem.model(images)
+        if step > 0:
+            self.keep(images.detach(), logits.detach())
+        return self.loss(logits, self.problem.targets)
+
+    def keep(self, images: Tensor, logits: Tensor) -> None:
+        """Keep these images where their margin is larger."""
+        harm = _finite_margins(logits, self.problem.targets)
+        self.best = merge(self.best, replace(self.best, images=images, harm=harm), harm > self.best.harm)

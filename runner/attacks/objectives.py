@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -30,10 +30,15 @@ class Original:
 
 
 class Objective(Protocol):
-    """Built from the YAML, bound to each chunk of examples."""
+    """Built from the YAML, bound to each chunk of examples. One that only reads maps declares `reads_probabilities = False`."""
 
     def bind(self, original: Original) -> Bound:
         """The function to raise for these examples."""
+
+
+def reads_probabilities(objective: Objective) -> bool:
+    """Whether the bound objective uses the probabilities, which may cost a forward pass; if not, it gets (N, 0) of them."""
+    return bool(getattr(objective, "reads_probabilities", True))
 
 
 def shares(maps: Tensor) -> Tensor:
@@ -59,6 +64,7 @@ class TopK:
 
     k: int
     mask: Literal["original", "current"] = "original"
+    reads_probabilities: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require_at_least("metrics.k", self.k, 1)
@@ -80,6 +86,8 @@ class TopK:
 @dataclass(frozen=True)
 class MassCenter:
     """Move the centre of mass: its squared distance in pixels from the original one (Ghorbani et al. 2019, as released)."""
+
+    reads_probabilities: ClassVar[bool] = False
 
     def bind(self, original: Original) -> Bound:
         """Distances are taken from the centres of the clean maps."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ class SoftSpearman:
 
     temperature: float = 0.1
     levels: int | None = 64
+    reads_probabilities: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require_positive("attack.objective.temperature", self.temperature)

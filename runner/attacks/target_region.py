@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ class TargetRegion:
     left: float = 0.0
     bottom: float = 0.5
     right: float = 0.5
+    reads_probabilities: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for low, high in (("top", "bottom"), ("left", "right")):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.core.chunking import passes, recomputed
+from runner.core.shared_pass import note
 
 Output = Literal["logit", "probability"]
 
@@ -64,6 +65,7 @@ def output_gradients(model: nn.Module, places: Tensor, targets: Tensor, output: 
     with torch.enable_grad():
         flat = leaves(places, create_graph)
         logits = model(flat)
+        note(model, flat, logits)
         scores = logits if output == "logit" else logits.softmax(dim=1)
         chosen = scores.gather(1, targets.repeat_interleave(places.shape[1]).unsqueeze(1))
         (gradients,) = torch.autograd.grad(chosen.sum(), flat, create_graph=create_graph)
