@@ -20,6 +20,7 @@ from runner.core.errors import require
 from runner.core.flags import as_data
 from runner.core.progress import Advance, progress
 from runner.jobs import train
+from runner.runs.effort import save_effort
 from runner.runs.run import IMAGES, Run
 from runner.runs.run_job import run_job
 from runner.runs.run_once import run_once
@@ -91,16 +92,24 @@ def _search(setup: Setup, chunks: Sequence[Chunk]) -> None:
     title = f"{columns['attack']} on {columns['attribution']}, {columns['defense']}"
     with progress(title, len(chunks) * len(setup.epsilons), done) as advance:
         for chunk in chunks:
-            _climb(chunk, advance)
+            _climb(chunk, chunks, advance)
     signals.check()
 
 
-def _climb(chunk: Chunk, advance: Advance) -> None:
+def _share(chunks: Sequence[Chunk]) -> float:
+    """The share of the searches that are done, counted in examples. The first step of a chunk, epsilon 0, searches nothing."""
+    done = sum(len(chunk.indices) * max(len(chunk.steps) - 1, 0) for chunk in chunks)
+    searches = sum(len(chunk.indices) for chunk in chunks) * (len(chunks[0].setup.epsilons) - 1)
+    return done / max(searches, 1)
+
+
+def _climb(chunk: Chunk, chunks: Sequence[Chunk], advance: Advance) -> None:
     """One step per budget, each saved. Errors: `StopRequested` between two steps."""
     for epsilon in chunk.setup.epsilons[len(chunk.steps) :]:
         signals.check()
         chunk.step(epsilon)
         chunk.save()
+        save_effort(_share(chunks))
         values = chunk.steps[-1]
         advance(
             f"epsilon {epsilon:g}: "

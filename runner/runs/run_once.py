@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,6 +19,7 @@ from runner.core.errors import ConfigError, FailedEarlierError, is_disk_error, r
 from runner.core.flags import raised, warn
 from runner.core.profiling import profiled
 from runner.core.secrets import HidingFormatter
+from runner.runs.effort import measured
 from runner.runs.fingerprint import code_of, fingerprint
 from runner.runs.provenance import provenance
 from runner.runs.run import UNNAMED, Run
@@ -93,9 +93,10 @@ def _stated(run: Run) -> Config:
 
 def _work(run: Run, folder: Folder, work: Work, code: dict[str, str]) -> dict[str, Any]:
     log.info("%s begins: %s", run.job.name, run.folder)
-    began, origin = time.perf_counter(), provenance()
+    origin = provenance()
     watched = profiled(folder.path) if run.config.get("profile") else nullcontext()
     with (
+        measured(folder, run.columns) as clock,
         watched,
         tracking.track(
             {key: value for key, value in run.config["tracking"].items() if key != "name"},
@@ -116,7 +117,7 @@ def _work(run: Run, folder: Folder, work: Work, code: dict[str, str]) -> dict[st
         "job": run.job.name,
         **run.columns,
         **content,
-        "seconds": time.perf_counter() - began,
+        "seconds": clock.seconds,
         "finished": _now(),
         "provenance": origin,
         "fingerprint": fingerprint(run, code),

@@ -14,6 +14,9 @@ from runner.store.folder import Folder
 
 log = logging.getLogger(__name__)
 
+_CODE = "code.json"
+"""File name in the scratch folder of the hashes of the code that wrote the saved state."""
+
 
 def rerun_folder(path: Path) -> Folder:
     """Where a finished run is rerun."""
@@ -63,11 +66,16 @@ def resume_with(code: Mapping[str, str], folder: Folder) -> None:
 
     State that does not record its code (written by an older version) is kept.
     """
-    file = folder.scratch / "code.json"
-    begun = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-    if begun is not None and begun != code:
+    file = folder.scratch / _CODE
+    if not resumes(code, folder):
         log.warning("%s starts from the beginning: its code has changed since its state was saved", folder.path.name)
         for state in folder.scratch.iterdir():
             if state != file:  # rewritten last: a kill in between must not leave old state without it
                 state.unlink()
     write_json(file, code)
+
+
+def resumes(code: Mapping[str, str], folder: Folder) -> bool:
+    """Whether this code may continue from the saved state in a folder, if there is any: the same code wrote it."""
+    file = folder.scratch / _CODE
+    return not file.is_file() or json.loads(file.read_text(encoding="utf-8")) == code

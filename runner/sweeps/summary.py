@@ -17,7 +17,7 @@ from runner.runs.run import Run
 from runner.store.folder import Folder
 from runner.sweeps.axes import Point, label, points_of, varying
 from runner.sweeps.plan import Plan
-from runner.sweeps.time_estimate import seconds_of
+from runner.sweeps.time_estimate import seconds_of, work_of
 
 STATES = ("done", "missing", "failed", "stale", "running")
 """States of a cell, in the order of the columns; skipped cells are in no column."""
@@ -118,23 +118,35 @@ def print_plan(plan: Plan, processes: int, gpus: int = 0) -> int:
     _print_notes(console, plan)
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES)
     console.print(f"{len(states)} cells: {counts}" + (f"; {len(plan.skipped)} skipped" if plan.skipped else ""))
-    console.print(f"{len(plan.tasks)} runs to do, inputs included: {_rest(plan, processes, gpus)}")
+    console.print(f"{len(plan.tasks)} runs to do, inputs included: {_rest(plan, processes, gpus)}", soft_wrap=True)
     return 0 if not plan.tasks and {*states} <= {"done"} else 3
 
 
 def _rest(plan: Plan, processes: int, gpus: int) -> str:
     if not plan.tasks:
         return "nothing"
-    seconds = seconds_of(task.run for task in plan.tasks.values())
-    if seconds is None:
+    runs = [task.run for task in plan.tasks.values()]
+    each = seconds_of(runs)
+    known = [seconds for seconds in each if seconds is not None]
+    unknown = Counter(run.job.name for run, seconds in zip(runs, each, strict=True) if seconds is None)
+    if not known:
         return "time unknown: no similar run is finished"
-    processes = min(processes, len(plan.tasks))
+    seconds, processes = sum(known), min(processes, len(plan.tasks))
     cost = f"{seconds * gpus / 3600:.1f} GPU hours" if gpus else f"{_duration(seconds)} in one"
-    return f"about {_duration(seconds / processes)} in {processes} processes, {cost}"
+    others = "".join(f"; the time of {count} {job} runs is unknown" for job, count in unknown.items())
+    return f"about {_duration(seconds / processes)} in {processes} processes, {cost}{others}{_begun(runs)}"
+
+
+def _begun(runs: Sequence[Run]) -> str:
+    """How many of the runs have saved work, and how long that took; empty if none has."""
+    saved = [work.seconds for run in runs if (work := work_of(run)) is not None]
+    return f"; {len(saved)} begun, with {_duration(sum(saved))} of work saved" if saved else ""
 
 
 def _duration(seconds: float) -> str:
     minutes = seconds / 60
+    if minutes < 1:
+        return f"{seconds:.0f} s"
     return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.runs.effort import save_effort
 from runner.store.folder import Folder
 from runner.store.saved_state import read_state, write_state
 from runner.training.trainer import Trainer
@@ -34,6 +36,13 @@ class Checkpoint:
     def save(self, history: History) -> None:
         """Write it in one step."""
         write_state(self.file, self.trainer.state() | {"history": history})
+        save_effort(self._share(len(history)))
+
+    def _share(self, epochs: int) -> float:
+        """The share of the training that is done, after so many epochs and the batches of an unfinished one."""
+        training = self.trainer.training
+        batches = math.ceil(len(self.trainer.data.train) / training.batch_size)
+        return (epochs + self.trainer.so_far.batches / batches) / training.epochs
 
     def resume(self) -> History:
         """Restore the trainer and return the history of its epochs; empty if nothing is saved."""

@@ -14,7 +14,6 @@ from runner.store.locks import locked
 from runner.sweeps import summary as sweep
 from runner.sweeps.axes import label, points_of, varying, zipped_keys
 from runner.sweeps.plan import Cell, Plan, Task
-from runner.sweeps.time_estimate import seconds_of
 
 REASON = "ValueError: no [red]luck[/red]"
 DEFENSES = [["defense=none"], ["defense=madry_l2", "defense.epsilon=0.3"]]
@@ -159,31 +158,6 @@ def test_states_of_every_kind_of_cell_and_what_is_recorded(plan: Plan, tmp_path:
         "folder": "attacks/ssr-s0-x",
         "overrides": ["examples=5", "seed=0", "defense=ssr"],
     }
-
-
-def test_the_time_of_what_is_most_alike(tmp_path: Path) -> None:
-    def train(name: str, **columns: Any) -> Any:
-        return run(tmp_path / "models" / name, "train", **columns)
-
-    def attack(name: str, **columns: Any) -> Any:
-        return run(tmp_path / "attacks" / name, **{"attribution": "saliency", "attack": "topk", **columns})
-
-    assert seconds_of([]) == 0
-    assert seconds_of([train("new")]) is None
-    for number, (seconds, columns) in enumerate(
-        [(10.0, {}), (30.0, {}), (100.0, {"defense": "ssr"}), (500.0, {"defense": "ssr", "model": "cnn"})]
-    ):
-        record(train(f"done{number}", **columns), seconds=seconds)
-    record(train("torn", defense="art"), "failed", error="no", seconds=1e6)
-    assert seconds_of([train("a")]) == 20
-    assert seconds_of([train("a", defense="ssr")]) == 100
-    assert seconds_of([train("a", defense="ssr", model="cnn", dataset="svhn")]) == 500
-    assert seconds_of([train("a", defense="ssr", model="resnet")]) == 300
-    assert seconds_of([train("a", defense="art"), train("b")]) == 160 + 20
-    assert seconds_of([train("a"), attack("b")]) is None
-    record(attack("done", defense="ssr"), seconds=7.0)
-    record(attack("other", attack="manipulate"), seconds=9.0)
-    assert seconds_of([attack("b"), attack("c", attack="manipulate"), attack("d", attribution="occlusion")]) == 24
 
 
 @pytest.mark.parametrize("order", [1, -1])
