@@ -55,13 +55,13 @@ def fill(arguments: list[str]) -> None:
     from runner.store.folder import Folder
     from runner.sweeps import summary
 
-    def finish(plan: Any, processes: int, gpus: int) -> int:
+    def finish(plan: Any, processes: int, gpus: int = 0) -> int:
         for task in plan.tasks.values():
             run, code = task.run, fingerprint(task.run, code_of(task.run))
             Folder(run.folder).record("ok", {"job": run.job.name, **run.columns, "seconds": 1.0, "fingerprint": code})
         return 0
 
-    summary.show = finish
+    summary.print_plan = finish
     sys.argv = [str(RUN), *arguments]
     runpy.run_path(str(RUN), run_name="__main__")
 

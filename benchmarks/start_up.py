@@ -20,7 +20,7 @@ SMALL = (
     *("dataset=digits", "model=mlp", "tracking=none", "dataset.train_size=100", "dataset.test_size=50"),
     *("training.epochs=1", "examples=2", "attack.steps=1", "epsilon.stop=0.2", "epsilon.step=0.2", "seeds=[0]"),
 )
-UNUSED = ("torch._dynamo", "sympy", "matplotlib", "scipy.stats", "pandas", "wandb", "sklearn", "torchvision")
+UNUSED = ("torch", "torch._dynamo", "sympy", "matplotlib", "scipy.stats", "pandas", "wandb", "sklearn", "torchvision")
 
 
 def main() -> int:
@@ -35,7 +35,7 @@ def main() -> int:
             "finished attack": [str(RUN), "job=attack", *small],
             "finished evaluation": [str(RUN), "job=evaluate", *small],
             "dry run of 4 cells": [
-                *(str(RUN), "-m", "job=attack", "seed=0,1", "attack=topk,random_sign", *small[:-3], small[-1]),
+                *(str(RUN), "-m", "job=attack", "seed=0,1", "attack=topk,mass_center", *small),
                 "hydra.launcher.dry_run=true",
             ],
         }

@@ -15,7 +15,6 @@ from runner.core import signals
 from runner.core.config import Config, resolved
 from runner.core.errors import ConfigError, one_line
 from runner.core.progress import QUIET
-from runner.jobs.closing_table import show_numbers
 from runner.runs.run import Run
 from runner.runs.run_job import run_job
 from runner.sweeps.plan import Plan
@@ -27,6 +26,8 @@ def execute(cfg: DictConfig) -> dict[str, Any]:
         run = Run.of(_read(cfg))
         result = run_job(run if run.config["rerun"] is None else run.replacing(Plan.of_run(run).replaced()))
     if not os.environ.get(QUIET) and HydraConfig.get().mode == RunMode.RUN:
+        from runner.jobs.closing_table import show_numbers  # late: a sweep prints no such table
+
         show_numbers(run, result)
     return result
 

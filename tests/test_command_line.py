@@ -195,6 +195,18 @@ def test_run_py_is_small_and_imports_neither_torch_nor_wandb() -> None:
     assert (done.stdout, done.stderr) == ("['runner.cli']\n", "")
 
 
+def test_a_finished_run_needs_neither_torch_nor_pandas(run_py, tmp_path: Path) -> None:
+    line = (*ATTACK, "metrics=[topk_intersection]", f"outputs={tmp_path / 'outputs'}")
+    code, made, _ = run_py(*line)
+    assert (code, "topk intersection ↑" in made) == (0, True)
+    script = (
+        "import sys; from runner.main import main; main(); "
+        "print(sorted({'torch', 'pandas', 'scipy', 'matplotlib', 'wandb'} & set(sys.modules)))"
+    )
+    again = python("-c", script, *line, cwd=tmp_path, PYTHONPATH=os.pathsep.join(sys.path), PYTHONIOENCODING="utf-8")
+    assert again.stdout == f"{made}[]\n", again.stderr
+
+
 def test_help_shows_groups_and_examples(tmp_path: Path) -> None:
     done = python(str(ROOT / "run.py"), "--help", cwd=tmp_path)
     assert done.returncode == 0

@@ -66,18 +66,13 @@ def _tensors(chunks: Sequence[Chunk], position: int) -> dict[str, Tensor]:
 
 def draw_gallery(setup: Setup, file: Path) -> Path:
     """Draw a gallery file as a PNG next to it; returns the path of the PNG."""
-    import matplotlib as mpl  # late: not needed if the run is finished
-
-    from runner.report.figures.drawing import png
-    from runner.report.figures.gallery import gallery_figure
-    from runner.report.figures.styles import RC
+    from runner.report.figures.gallery import gallery_png  # late: it needs the colours of matplotlib
     from runner.report.load import read_gallery
     from runner.report.naming import curve_name
 
     columns = setup.columns
     title = f"{curve_name(columns)} · {columns['attribution']}, {columns['attack']} attack · seed {columns['seed']}"
-    with mpl.rc_context(RC):
-        picture = png(gallery_figure(read_gallery(file, columns), None, title))
+    picture = gallery_png(read_gallery(file, columns), None, title)
     with files.replacing(file.with_suffix(".png")) as temporary:
         temporary.write_bytes(picture)
     return file.with_suffix(".png")

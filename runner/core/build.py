@@ -15,6 +15,9 @@ from runner.core.locate import locate
 from runner.core.type_hints import check_types
 
 T = TypeVar("T")
+Built = dict[str, Any]
+"""Built objects, by group and config node; the many runs of a sweep share a few of them."""
+
 _META = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 

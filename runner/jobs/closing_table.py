@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
 
 from runner.runs.run import Run
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from rich.table import Table
+from runner.store.folder import Folder, inside
 
 MOST_BUDGETS = 11
 """With more budgets the table shows this many, evenly spread, the smallest and the largest among them."""
@@ -19,8 +23,6 @@ _FILES = {"attack": "rows.parquet", "evaluate": "summary.parquet"}
 
 def show_numbers(run: Run, result: dict[str, Any]) -> None:
     """Print the numbers of a finished run and where its files are; for a report, only its page."""
-    from rich.console import Console
-
     console, folder = Console(soft_wrap=False), run.folder
     if run.job.name in _FILES:
         console.print(_budgets(run, folder, result))
@@ -40,23 +42,20 @@ def _percent(result: dict[str, Any]) -> str:
 
 def _budgets(run: Run, folder: Path, result: dict[str, Any]) -> Table:
     """One row per budget, one column per metric: means over the examples, over seeds with half their 95 % interval."""
-    from pyarrow import parquet  # pandas would take longer to import than all this
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    frame = parquet.read_table(folder / _FILES[run.job.name])
-    metrics = list(run.parts.metrics)
-    cells = _over_seeds(frame, metrics) if run.job.name == "evaluate" else _of_rows(frame, metrics)
+    directions = _directions(run, result)
+    columns = ["epsilon", "metric", "mean", "low", "high"] if run.job.name == "evaluate" else ["epsilon", *directions]
+    rows = _read(folder / _FILES[run.job.name], columns)
+    cells = _over_seeds(rows) if run.job.name == "evaluate" else _of_rows(rows, list(directions))
     title = " · ".join(str(run.columns[key]) for key in ("dataset", "model", "defense", "attribution", "attack"))
     table = Table(
         title=f"{title}, {run.config['epsilon']['norm']}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     table.add_column("epsilon", justify="right")
-    for name in metrics:
-        arrow = "↑" if run.parts.metrics[name].direction == "higher" else "↓"
+    for name, direction in directions.items():
+        arrow = "↑" if direction == "higher" else "↓"
         table.add_column(f"{name.replace('_', ' ')} {arrow}", justify="right")
-    for epsilon in _spread(sorted(set(frame["epsilon"].to_pylist()))):
-        table.add_row(f"{epsilon:g}", *(cells[epsilon, name] for name in metrics))
+    for epsilon in _spread(sorted({epsilon for epsilon, _ in cells})):
+        table.add_row(f"{epsilon:g}", *(cells[epsilon, name] for name in directions))
     table.caption = f"{_counted(result)}; arrows point to more robust values"
     table.caption_justify = "left"
     return table
@@ -68,23 +67,45 @@ def _counted(result: dict[str, Any]) -> str:
     return f"means over {result['examples']} examples"
 
 
-def _over_seeds(frame: pa.Table, metrics: list[str]) -> dict[tuple[float, str], str]:
+def _directions(run: Run, result: Mapping[str, Any]) -> dict[str, str]:
+    """Metric -> whether higher or lower is more robust, as the attack states it, or the first attack of an evaluation.
+
+    Where that attack has been removed, the metrics are built.
+    """
+    stated = Folder(inside(run.outputs, result["runs"][0])).result() if "runs" in result else result
+    if stated is None:
+        return {name: metric.direction for name, metric in run.parts.metrics.items()}
+    return {name: metric["direction"] for name, metric in stated["metrics"].items()}
+
+
+def _read(path: Path, columns: list[str]) -> list[dict[str, Any]]:
+    """Rows of a table, without pandas, which takes longer to import than all this."""
+    from pyarrow.parquet import ParquetFile  # late: a training and a report have no such table
+
+    rows: list[dict[str, Any]] = ParquetFile(path).read(columns).to_pylist()
+    return rows
+
+
+def _over_seeds(rows: list[dict[str, Any]]) -> dict[tuple[float, str], str]:
     found = {}
-    for row in frame.to_pylist():
+    for row in rows:
         mean, low, high = (_number(row[name]) for name in ("mean", "low", "high"))
         half = (high - low) / 2
         found[row["epsilon"], row["metric"]] = f"{mean:.3f}" + ("" if math.isnan(half) else f"±{half:.3f}")
     return found
 
 
-def _of_rows(frame: pa.Table, metrics: list[str]) -> dict[tuple[float, str], str]:
-    means = frame.group_by("epsilon").aggregate([(name, "mean") for name in metrics]).to_pylist()
-    return {(row["epsilon"], name): f"{_number(row[f'{name}_mean']):.3f}" for row in means for name in metrics}
+def _of_rows(rows: list[dict[str, Any]], metrics: list[str]) -> dict[tuple[float, str], str]:
+    values = defaultdict[tuple[float, str], list[float]](list)
+    for row in rows:
+        for name in metrics:
+            values[row["epsilon"], name] += [] if math.isnan(_number(row[name])) else [row[name]]
+    return {place: f"{fmean(defined) if defined else math.nan:.3f}" for place, defined in values.items()}
 
 
 def _number(value: float | None) -> float:
     """A number of a stored table, where what is undefined (as an interval over one seed) is null."""
-    return float("nan") if value is None else value
+    return math.nan if value is None else value
 
 
 def _spread(epsilons: list[float]) -> list[float]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from runner.core.build import build
 from runner.core.config import Config
 from runner.core.errors import ConfigError, require, unknown_key
 from runner.core.grid import EpsilonGrid
@@ -45,6 +46,8 @@ RANDOM = "random"
 
 SOURCE_KEYS = ("model", "training", "defense", "attribution", "attack", "seed")
 """Keys that may differ between an attack and the run that it takes its images from; examples and budgets are shared."""
+
+_GRID = f"{EpsilonGrid.__module__}.{EpsilonGrid.__qualname__}"
 
 _LEAVES = (str, int, float, NoneType)
 """Checked first: a sweep has a hundred thousand of them, and the check for a `Mapping` is slow."""
@@ -80,7 +83,8 @@ def group_identity(config: Config) -> Config:
 
 @lru_cache(maxsize=256)
 def _budgets(grid: str) -> Config:
-    return EpsilonGrid(**json.loads(grid)).identity()
+    found: EpsilonGrid = build({"_target_": _GRID, **json.loads(grid)}, "epsilon")
+    return found.identity()
 
 
 def source_of(config: Config) -> Config | None:

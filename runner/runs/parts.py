@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.attributions.own import as_attribution, is_map
-from runner.core.build import build
+from runner.core.build import Built, build
 from runner.core.config import Config, without_labels
 from runner.core.device import usable_device
 from runner.core.errors import ConfigError, require
@@ -29,9 +29,6 @@ LABELS: dict[str, frozenset[str]] = {
     "attack": frozenset({"name", "chunk", "save_images", "source"}),
 }
 """Keys of a group that are not arguments of its object; every group has `name`, its label in folders and tables."""
-
-Built = dict[str, Any]
-"""Built objects, by group and config node; the many runs of a sweep share a few of them."""
 
 
 class Parts:

@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from runner.core.build import Built
 from runner.core.config import Config
 from runner.core.hashing import folder_name
+from runner.runs.config_check import check_config
 from runner.runs.identity import in_current_form, source_of
 from runner.runs.job_table import JOBS, Identified, Job
-from runner.runs.parts import Built, Parts
-from runner.runs.validation import validate
 from runner.store.folder import Folder
+
+if TYPE_CHECKING:
+    from runner.runs.parts import Parts
 
 UNNAMED = "unnamed"
 """The sweep's name when none is given, or when there is no sweep."""
@@ -36,11 +39,26 @@ class Run:
 
     @classmethod
     def of(cls, config: Config, built: Built | None = None) -> Run:
-        """The run of a resolved config. Errors: `ConfigError`, one line, for an invalid config."""
+        """The run of a resolved config. Errors: `ConfigError`, one line, for an invalid config.
+
+        The parts of a run that is finished are not built: they were when it was executed.
+        """
         config = in_current_form(config)
+        check_config(config)
         run = cls(JOBS[config["job"]["name"]], config, built={} if built is None else built)
-        validate(run.config, run.parts)
+        if run._needs_parts:
+            run._validate()
         return run
+
+    @property
+    def _needs_parts(self) -> bool:
+        """Whether it may be executed, as far as it is known here: it has parts, and no result that is wanted as it is."""
+        return self.job.identify is not None and (self.config["rerun"] is not None or self.result() is None)
+
+    def _validate(self) -> None:
+        from runner.runs.validation import validate  # late, as in `parts`
+
+        validate(self.config, self.parts)
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for another process, without built objects: that process builds its own."""
@@ -53,6 +71,8 @@ class Run:
     @cached_property
     def parts(self) -> Parts:
         """The objects of its config."""
+        from runner.runs.parts import Parts  # late: imports torch, which a finished run does not need
+
         return Parts(self.config, self.built)
 
     @cached_property

@@ -71,7 +71,7 @@ class SweepLauncher(Launcher):
 
 def plan_of(hydra_context: HydraContext, config: DictConfig, job_overrides: Sequence[Sequence[str]]) -> Plan:
     """Compose the cells of a sweep and validate those that are not skipped. Errors: `ConfigError` or Hydra's own."""
-    from runner.runs.parts import Built
+    from runner.core.build import Built
     from runner.runs.run import Run
     from runner.sweeps.composition.cells import compose_cells
     from runner.sweeps.composition.loader import SweepLoader

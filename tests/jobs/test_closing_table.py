@@ -35,3 +35,5 @@ def test_one_seed_has_no_interval(compose, capsys: pytest.CaptureFixture[str], n
     lines = [line.split() for line in printed.splitlines()]
     assert all([f"{epsilon:g}", f"{mean:.3f}"] in lines for epsilon, mean in means.items())
     assert "±" not in printed
+    assert "topk intersection ↑" in " ".join(printed.split())
+    assert run.built == {}, "directions are read, not built"

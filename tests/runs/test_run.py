@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from running import do
 
 from runner.core.errors import ConfigError
-from runner.runs import run as runs
+from runner.runs import validation
 from runner.runs.identity import RENAMED
 from runner.runs.job_table import JOBS
 from runner.runs.run import Run
@@ -40,13 +40,29 @@ def test_a_pickled_run_is_the_same_run_in_another_process(compose) -> None:
 
 @pytest.mark.usefixtures("no_reports")
 def test_a_run_is_validated_once_with_all_that_it_needs(compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    validate, seen = runs.validate, list[str]()
+    validate, seen = validation.validate, list[str]()
     monkeypatch.setattr(
-        runs, "validate", lambda config, parts: (seen.append(config["job"]["name"]), validate(config, parts))
+        validation, "validate", lambda config, parts: (seen.append(config["job"]["name"]), validate(config, parts))
     )
     config = compose("job=evaluate", "seeds=[0,1]", "metrics=[topk_intersection]")
     assert do(config)["failed_seeds"] == {}
     assert seen == ["evaluate"]
+    done = Run.of(config)
+    assert (seen, done.built) == (["evaluate"], {}), "finished: nothing is built"
+    Run.of({**config, "rerun": "all"})
+    assert seen == ["evaluate", "evaluate"], "it may be executed again"
+
+
+def test_what_differs_from_a_finished_run_is_still_refused(compose) -> None:
+    config = compose("job=train")
+    do(config)
+    for group, key, wrong in (("defense", "epsilom", 1), ("model", "beta", -1.0), ("training", "epochs", -1)):
+        with pytest.raises(ConfigError, match=rf"^{group}\.{key}"):
+            Run.of({**config, group: {**config[group], key: wrong}})
+    with pytest.raises(ConfigError, match=r"^epsilon\.strat: no such key"):
+        Run.of(compose("job=attack") | {"epsilon": {**config["epsilon"], "strat": 0.1}})
+    with pytest.raises(ConfigError, match=r"^threads=0: must be"):
+        Run.of({**config, "threads": 0})
 
 
 def test_a_target_that_has_moved_is_the_same_training_under_its_first_name(compose) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from runner.report.data import PANEL
 from runner.report.figures.curves import curve_figures
 from runner.report.figures.differences import difference_figures
 from runner.report.figures.drawing import png, svg
-from runner.report.figures.gallery import gallery_figure
+from runner.report.figures.gallery import gallery_png
 from runner.report.figures.ranking import ranking_figures
 from runner.report.figures.scatter import scatter_figures
 from runner.report.figures.strength import strength_figures
@@ -56,7 +56,7 @@ def write_figures(analysis: Analysis, out: Path) -> dict[str, list[Picture]]:
     with mpl.rc_context(RC):
         return {
             section: [
-                _write(out, slug(name), name, figure, vector=True)
+                _write(out, slug(name), name, {"png": png(figure), "svg": svg(figure)})
                 for draw in functions
                 for name, figure in draw(analysis).items()
             ]
@@ -74,15 +74,15 @@ def write_galleries(analysis: Analysis, out: Path) -> dict[str, list[Picture]]:
         panel = f"{record['attribution']}, {record['attack']} · {setting_title(record)}"
         name = slug("gallery", *(str(record[key]) for key in (*PANEL, "series")), f"s{gallery.seed}")
         title = f"{record['series']} · {record['attribution']}, {record['attack']} attack · seed {gallery.seed}"
-        with mpl.rc_context(RC):
-            figure = gallery_figure(gallery, analysis.data.metrics.get(gallery.metric), title)
-            found.setdefault(panel, []).append(_write(out, name, title, figure, vector=False))
+        picture = gallery_png(gallery, analysis.data.metrics.get(gallery.metric), title)
+        found.setdefault(panel, []).append(_write(out, name, title, {"png": picture}))
     return found
 
 
-def _write(out: Path, name: str, caption: str, figure: Figure, vector: bool) -> Picture:
-    contents = {f"plots/{name}.png": png(figure)} | ({f"plots/{name}.svg": svg(figure)} if vector else {})
-    for file, content in contents.items():
+def _write(out: Path, name: str, caption: str, contents: Mapping[str, bytes]) -> Picture:
+    """Write a figure in each format; the page shows the PNG."""
+    files = {f"plots/{name}.{ending}": content for ending, content in contents.items()}
+    for file, content in files.items():
         with replacing(out / file) as temporary:
             temporary.write_bytes(content)
-    return Picture(name, caption, contents[f"plots/{name}.png"], tuple(contents))
+    return Picture(name, caption, contents["png"], tuple(files))

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from runner.report.data import Gallery, MetricInfo
-from runner.report.figures.gallery import caption, coloured, gallery_figure, magnification, rgb, tiles
+from runner.report.figures.gallery import (
+    CAPTION,
+    GAP,
+    HEAD,
+    TILE,
+    all_words,
+    caption,
+    coloured,
+    gallery_png,
+    magnification,
+    rgb,
+    tiles,
+)
 
 
 def make_gallery(change: float = 0.04, channels: int = 1) -> Gallery:
@@ -47,11 +62,29 @@ def test_colour_images_keep_their_channels() -> None:
 
 
 def test_the_gallery_names_its_examples_and_budget() -> None:
-    figure = gallery_figure(make_gallery(), MetricInfo("spearman", "higher", -1.0, 1.0, ""), "none")
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts[0] == "none · without a budget"
-    assert texts[-1] == "worst: spearman ↑ = 0.250  ·  example 7, label 1, predicted 1"
-    assert len(figure.axes[0].images) == 5
+    words = all_words(make_gallery(), MetricInfo("spearman", "higher", -1.0, 1.0, ""), "none")
+    assert words[0].text == "none · without a budget"
+    assert [item.text for item in words[1:6]] == [
+        *("image", "perturbed", "perturbation × 10", "map, clean", "map, perturbed")
+    ]
+    assert words[-1].text == "worst: spearman ↑ = 0.250  ·  example 7, label 1, predicted 1"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_picture_shows_the_tiles_in_their_places_and_the_words_around_them(channels: int) -> None:
+    gallery = make_gallery(channels=channels)
+    data = gallery_png(gallery, None, "none")
+    assert data == gallery_png(gallery, None, "none")
+    picture = np.asarray(Image.open(io.BytesIO(data)))
+    top = TILE * (HEAD + CAPTION)
+    for column, tile in enumerate(tiles(gallery, 0, 10)):
+        left = TILE * (GAP + column * (1 + GAP))
+        for row, place in itertools.product(range(2), range(2)):
+            shown = picture[round(top + TILE * (row + 0.5) / 2), round(left + TILE * (place + 0.5) / 2)]
+            assert shown.tolist() == np.rint(255 * tile[row, place]).tolist()
+        assert (picture[round(TILE * 0.3) : round(TILE * HEAD), round(left) : round(left) + TILE] < 200).any(), "its name"
+    assert (picture[: round(TILE * 0.3)] < 100).any(), "the title"
+    assert (picture[-3:] == 255).all() and (picture[:, -3:] == 255).all(), "a margin"
 
 
 def test_classes_are_named_where_a_name_says_more_than_the_number() -> None:

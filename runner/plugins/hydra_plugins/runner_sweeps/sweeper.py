@@ -37,7 +37,7 @@ class ZippedSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Check the sweep's name and folder, then launch. A dry run does not change the store."""
-        from runner.runs.validation import check_sweep
+        from runner.runs.config_check import check_sweep
 
         assert self.config is not None
         self.params = {key: spelled_out(str(value), key) for key, value in self.params.items()}
