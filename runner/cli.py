@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.core import found_by
 from runner.core.conf import conf, options
-from runner.core.errors import ConfigError, NotFiniteError, StoreError, is_disk_error, one_line
+from runner.core.errors import ConfigError, NotFiniteError, StoreError, is_disk_error, one_line, require
 from runner.core.secrets import hidden, hiding_excepthook
 from runner.core.signals import StopRequested
 
@@ -44,6 +45,7 @@ def main(run: Callable[[], None]) -> int:  # noqa: PLR0911
     sys.argv[1:] = tidied(sys.argv[1:])
     try:
         with refusing():
+            refuse_choices(sys.argv[1:])
             run()
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe, such as `| head -1`, has seen enough
@@ -56,10 +58,10 @@ def main(run: Callable[[], None]) -> int:  # noqa: PLR0911
     except (HydraException, OmegaConfBaseException) as error:
         if shown:
             raise
-        if isinstance(error, OverrideParseException) and not error.override.isascii():
+        if isinstance(error, OverrideParseException):
             key, _, value = error.override.partition("=")
             return _say(
-                f"error: {key}={value}: cannot be read; quote text with such letters, as \"{key}='{value}'\"", 1
+                f"error: {key}={value}: cannot be read; quote text with such characters, as \"{key}='{value}'\"", 1
             )
         shown_error = found_by.refusal(error) or error  # an option of a launcher, or what an image folder lacks
         text = one_line(shown_error)
@@ -82,6 +84,23 @@ def tidied(arguments: list[str]) -> list[str]:
     flags = [text for text in arguments if text in ("-m", "--multirun")]
     others = [text for text in arguments if text not in flags]
     return flags[:1] + [f"~{text[:-5]}" if text in NOTHING else text for text in others]
+
+
+def refuse_choices(arguments: list[str]) -> None:
+    """Refuse a choice of a group that is no name, as `attack=null` or `metrics=[1]`, of which Hydra does not say where it stands.
+
+    Errors: `ConfigError` naming the group.
+    """
+    for text in arguments:
+        key, _, value = text.lstrip("+").partition("=")
+        allowed = options(key.partition("@")[0]) if key else []
+        if text[:1] in ("~", "-") or not value or not allowed or key.startswith("hydra/"):
+            continue
+        (chosen,) = (override.value() for override in OverridesParser.create().parse_overrides([text]))
+        names = chosen if isinstance(chosen, list) else getattr(chosen, "list", [chosen])  # or the choices of a sweep
+        require(
+            not any(isinstance(name, int | float | None) for name in names), key, value, f"one of {', '.join(allowed)}"
+        )
 
 
 def _without_traceback(error: Exception) -> str:

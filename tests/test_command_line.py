@@ -36,13 +36,22 @@ BAD = [
         "metrics=[nope]",
         r"metrics/nope|cosine_distance infidelity kendall|spearman ssim topk_diversity topk_intersection",
     ),
-    ("attack=null", r"a group needs one of its options"),
+    ("attack=null", r"attack=null: must be one of cosine, label_pgd, "),
+    ("defense=nan", r"defense=nan: must be one of art, "),
+    ("metrics=[1]", r"metrics=[1]: must be one of cosine_distance, "),
+    ("-m attack=topk,1", r"attack=topk,1: must be one of cosine, "),
+    ("attack.steps=$(x", r"attack.steps=$(x: cannot be read; quote text with such characters"),
+    ("-m +sweeps=1", r"sweeps=1: must be one of adversarial_training_l2, "),
     ("+sweeps=typo", r"sweeps/typo|adversarial_training_l2 all_defenses|quickstart ssr_alpha"),
     ("attack._target_=nope.Nope", r"attack._target_=nope.Nope: cannot be imported"),
     ("defense._target_=runner.training.optimisation.Training", r"defense._target_=|must be Defense"),
     # out of range
     ("epsilon.start=-0.1", r"epsilon.start=-0.1: must be at least 0"),
     ("epsilon.step=0.03", r"epsilon.step=0.03: must be a divisor of stop - start = 0.1"),
+    ("epsilon.values=[0.1] epsilon.stop=0.5", r"epsilon.stop=0.5: must be left out, as the budgets of epsilon.values"),
+    ("epsilon.start=0 epsilon.values=[0.1,0.2]", r"epsilon.start=0: must be left out, as the budgets of"),
+    ("attack=sparse epsilon=l0_pixels", r"epsilon.stop=0.1: must be left out, as the budgets of"),
+    ("-m seed=0,1 epsilon.values=[0.1] epsilon.step=0.1", r"epsilon.step=0.1: must be left out, as the budgets of"),
     ("epsilon.norm=l3", r"epsilon.norm=l3: allowed are l0, l2, linf, spatial"),
     ("metrics.k=65", r"metrics.k=65: must be a whole number from 1 to the 64 pixels of an image"),
     ("seeds=[]", r"seeds=[]: must be a list of different whole numbers"),
@@ -99,6 +108,10 @@ BAD = [
     ("threads=100000", r"threads=100000: must be at most 1024"),
     ("~defense", r"defense: cannot be left out"),
     ("~dataset", r"dataset: cannot be left out"),
+    ("~attack.chunk", r"attack.chunk: cannot be left out"),
+    ("~dataset.name", r"dataset.name: cannot be left out"),
+    ("~model._target_", r"model._target_: cannot be left out"),
+    ("~attack.measure", r"attack.measure: cannot be left out"),
     ("~seed", r"seed: cannot be left out"),
     ("metrics.measured=null", r"metrics.measured=None: must be options of the group"),
     ("tracking.project=a/b", r"tracking.project=a/b: must be the name of a project"),
@@ -121,6 +134,8 @@ def runs_in(outputs: Path) -> list[str]:
 def split(line: str, base: Sequence[str], outputs: Path) -> list[str]:
     words = line.split()
     first = words[:1] if words[0] == "-m" else []
+    if "epsilon.values" in line:
+        base = [word for word in base if not word.startswith("epsilon.stop")]
     return [*first, *base, f"outputs={outputs}", *words[len(first) :]]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from runner.core.errors import ConfigError, require
 from runner.datasets.base import Device, Indices, Loaded
+from runner.runs import logits
 
 Array = Tensor | np.ndarray[Any, Any]
 
@@ -90,37 +91,16 @@ def ids_of(value: Array | None, images: Tensor) -> Tensor:
 
 
 def classes_of(model: nn.Module, image: Tensor) -> int:
-    """How many classes the model knows, asked with one image (1, C, H, W).
-
-    Errors: `ConfigError` unless it gives finite logits of at least two classes and leaves the image as it is.
-    """
-    shown = image.clone()  # of its own, as a model may write into it
+    """How many classes the model knows, asked with one image (1, C, H, W). Errors: `ConfigError`, as `logits.classes_of`."""
     try:
-        with torch.no_grad():
-            logits = model(shown)
+        return logits.classes_of(model, image, "model")
+    except ConfigError:
+        raise
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"images of shape (N, {', '.join(map(str, image.shape[1:]))}): the model does not take them ({reason})"
         ) from None
-    good = isinstance(logits, Tensor) and logits.dim() == 2 and len(logits) == 1
-    found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    require(good, "model", f"with output {found} for one image", "from images (N, C, H, W) to logits (N, K)")
-    require(bool(logits.isfinite().all()), "model", "with logits that are NaN or inf", "finite: look at its weights")
-    require(
-        torch.equal(shown, image),
-        "model",
-        "that writes into its input",
-        "one that does not: x = x - mean, not x -= mean",
-    )
-    count = int(logits.shape[1])  # of one logit the largest is always the first: no change of class would be seen
-    require(
-        count >= 2,
-        "model",
-        f"with logits (N, {count})",
-        "of two classes or more: torch.cat([-z, z], dim=1) for one logit z",
-    )
-    return count
 
 
 def whole_number(value: Any, key: str, least: int = 0) -> int:

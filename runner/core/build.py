@@ -70,15 +70,28 @@ def _check_keys(node: Any, key: str, extra: set[str]) -> None:
             for name in sorted(set(node) - _META - allowed):
                 raise ConfigError(unknown_key(f"{key}.{name}", allowed))
         check_types(target, node, key)
+        for name in sorted(_required(target) - extra - set(node)) if not {"_partial_", "_args_"} & set(node) else ():
+            raise ConfigError(f"{key}.{name}: cannot be left out; it must have a value, as {key}.{name}=VALUE")
     for name, item in node.items():
         _check_keys(item, f"{key}.{name}", set())
 
 
 def _parameters(target: Any) -> set[str] | None:
     """The names that a class or function takes; None if it takes any, or cannot be asked (some of those written in C)."""
+    found = _signature(target)
+    if found is None or any(parameter.kind is parameter.VAR_KEYWORD for parameter in found):
+        return None
+    return {parameter.name for parameter in found}
+
+
+def _required(target: Any) -> set[str]:
+    """The names that it must be given."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {one.name for one in _signature(target) or () if one.kind in named and one.default is one.empty}
+
+
+def _signature(target: Any) -> list[inspect.Parameter] | None:
     try:
-        parameters = inspect.signature(target).parameters
+        return list(inspect.signature(target).parameters.values())
     except ValueError:
         return None
-    free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    return None if free else set(parameters)

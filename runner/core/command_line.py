@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 PROGRAM = "attribution-robustness"
@@ -23,6 +24,12 @@ def command_with(override: str, without: tuple[str, ...] = ()) -> str:
     return shlex.join(
         [*_started(), *given[:end], override, *given[end:]]
     )  # Hydra needs its overrides next to each other
+
+
+def stated(keys: Iterable[str]) -> dict[str, str]:
+    """The values of these keys as they were typed in this command; null, which takes a value back, is none."""
+    typed = dict(text.lstrip("+").split("=", 1) for text in sys.argv[1:] if "=" in text)
+    return {key: typed[key] for key in keys if typed.get(key, "null") != "null"}
 
 
 def _started() -> list[str]:

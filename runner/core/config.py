@@ -21,6 +21,18 @@ register()
 GROUPS = ("job", "dataset", "model", "training", "defense", "attribution", "attack", "epsilon", "metrics", "tracking")
 """Groups that every composed config has."""
 
+KEYS: dict[str, tuple[str, ...]] = {
+    "dataset": ("shape", "classes"),
+    "training": ("epochs",),
+    "attack": ("chunk", "save_images"),
+    "epsilon": ("norm",),
+    "metrics": ("k", "reduction", "common_noise"),
+}
+"""Keys that every option of a group has, besides `name` and `_target_`."""
+
+_BARE = {"metrics": (), "tracking": ("name",)}
+"""Groups that describe no object, and which of these two keys they have."""
+
 SETTINGS = ("seed", "seeds", "attack_seed", "examples", "sweep", "report", "device", "threads", "outputs", "rerun")
 """Other keys that every composed config has."""
 
@@ -33,7 +45,10 @@ def resolved(cfg: DictConfig) -> Config:
 
 
 def refuse_absent(config: Config) -> None:
-    """Refuse a config that lacks a group or a setting, as `~defense` leaves it. Errors: `ConfigError` naming the key."""
+    """Refuse a config that lacks a group, one of its keys or a setting, as `~defense` or a YAML of the user's leaves it.
+
+    Errors: `ConfigError` naming the key.
+    """
     if "outputs" not in config and "job" not in config:
         return  # a config of something else than run.py
     for key in GROUPS:
@@ -42,6 +57,10 @@ def refuse_absent(config: Config) -> None:
     for key in SETTINGS:
         if key not in config:
             raise ConfigError(f"{key}: cannot be left out; it must have a value, as {key}=VALUE")
+    for group in GROUPS:
+        for key in (*_BARE.get(group, ("name", "_target_")), *KEYS.get(group, ())):
+            if key not in config[group]:
+                raise ConfigError(f"{group}.{key}: cannot be left out; it must have a value, as {group}.{key}=VALUE")
 
 
 def unresolved(cfg: DictConfig) -> Config:

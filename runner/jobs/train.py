@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from runner.core.progress import progress
 from runner.datasets.base import Examples
 from runner.runs.run import Run
 from runner.runs.run_once import run_once
+from runner.runs.trial import check_logits, trains_on_one
 from runner.runs.untrained import untrained_flag
 from runner.store import files
 from runner.store.folder import Folder
@@ -24,6 +26,9 @@ from runner.training.trainer import Trainer, accuracy
 
 LEAST_STEPS = 100
 """Shorter trainings count as trials and may end at chance accuracy."""
+
+
+log = logging.getLogger(__name__)
 
 
 class CollapsedError(RuntimeError):
@@ -38,30 +43,25 @@ def run(run: Run) -> dict[str, Any]:
 def ready(run: Run) -> None:
     """Load the data and weights that training needs, unless the model is finished.
 
-    Errors: `ConfigError` for missing data, no training split, or invalid `model.weights`.
+    Errors: `ConfigError` for missing data, no training split, invalid `model.weights`, or logits that are not finite.
     """
     if run.result() is not None:
         return
     data = run.parts.dataset
     if run.parts.training.epochs > 0:
-        _refuse_batch_of_one(run, len(data.training_split()))
-    if run.config["model"].get("weights"):
-        run.parts.new_model()
+        _check_batches(run, len(data.training_split()))
+    model = run.parts.new_model() if run.config["model"].get("weights") else run.parts.model_on_cpu
+    check_logits(model, run.config, data.test.batch(range(min(len(data.test), 2)), "cpu")[0])
 
 
-def _refuse_batch_of_one(run: Run, examples: int) -> None:
-    """Refuse a training whose last batch is one image if the network cannot train on one (BatchNorm of 1x1 features)."""
+def _check_batches(run: Run, examples: int) -> None:
+    """Refuse a last batch of one image if the network cannot train on one, and say when an epoch is a single batch."""
     size = run.parts.training.batch_size
-    if 1 not in (size, examples, examples % size):
-        return
-    model = run.parts.model_on_meta.train()
-    try:
-        model(torch.empty(1, *run.config["dataset"]["shape"], device="meta"))
-    except ValueError:
+    if size > examples:
+        log.warning("training.batch_size=%d: there are %d training images; an epoch is one step on all", size, examples)
+    if 1 in (size, examples, examples % size) and not trains_on_one(run.config, run.parts):
         allowed = f"at least 2, and leave no single image of the {examples}: BatchNorm cannot train on one"
-        raise ConfigError(f"training.batch_size={size}: must be {allowed}") from None
-    finally:
-        model.eval()
+        raise ConfigError(f"training.batch_size={size}: must be {allowed}")
 
 
 def _train(run: Run, folder: Folder, tracker: Tracker) -> dict[str, Any]:

@@ -6,10 +6,11 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+from runner.core.command_line import stated
 from runner.core.config import Config
 from runner.core.errors import ConfigError, require, unknown_key
 from runner.core.type_hints import check_types
-from runner.runs.numbers import MOST_THREADS, check_numbers
+from runner.runs.numbers import LARGEST_BATCH, MOST_THREADS, check_numbers
 from runner.tracking.settings import TrackingSettings
 
 TOP_LEVEL = frozenset(
@@ -30,6 +31,7 @@ def check_config(config: Config) -> None:
     if config["job"]["name"] == "report":
         return
     _check_scalars(config)
+    _check_budgets(config["epsilon"])
     _check_metrics(config["metrics"])
     _check_tracking({key: value for key, value in config["tracking"].items() if key != "name"})
 
@@ -77,10 +79,21 @@ def _check_scalars(config: Config) -> None:
         require(value is None or _whole(value, 1), key, value, f"a whole number of at least 1, or null for {none}")
     threads = config["threads"]
     require((threads or 1) <= MOST_THREADS, "threads", threads, f"at most {MOST_THREADS}, or null for all cores")
+    batch = config["training"].get("batch_size", 1)
+    allowed = f"a whole number from 1 to {LARGEST_BATCH}"
+    require(_whole(batch, 1) and batch <= LARGEST_BATCH, "training.batch_size", batch, allowed)
     chunk, save = config["attack"]["chunk"], config["attack"]["save_images"]
     require(_whole(chunk, 1), "attack.chunk", chunk, "a whole number of at least 1")
     require(isinstance(save, bool), "attack.save_images", save, "true or false")
     require(isinstance(config.get("profile", False), bool), "profile", config.get("profile"), "true or false")
+
+
+def _check_budgets(settings: Config) -> None:
+    """Refuse the ends or the step of a range in a command whose budgets are a list: it would have no effect."""
+    listed = settings.get("values")
+    for key, value in stated(f"epsilon.{name}" for name in ("start", "stop", "step")).items():
+        allowed = "left out, as the budgets of epsilon.values count (or epsilon.values=null, and the range counts)"
+        require(listed is None, key, value, allowed)
 
 
 def _seed_of_dataset(config: Config) -> tuple[str, object]:

@@ -15,6 +15,9 @@ LARGEST = 10**12
 MOST_THREADS = 1024
 """More threads than any machine has cores make torch fail, or crash."""
 
+LARGEST_BATCH = 2**16
+"""Twice the largest training batch in use (You et al. 2018, ImageNet in minutes); a larger one must be a typo."""
+
 UNBOUNDED = frozenset({"epsilon.values"})
 """Keys at which infinity has a meaning: the attack without a budget."""
 

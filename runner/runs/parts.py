@@ -192,4 +192,9 @@ def _dataset(node: str) -> Dataset:
     described = json.loads(node)
     data: Dataset = build(_described(described, "dataset"), "dataset")
     data.check(described["shape"], described["classes"])
+    if len(data.test) == 0:
+        raise ConfigError(
+            "dataset: holds no test images; must have some: images in its folder for testing, or a larger share of each class "
+            "(dataset.test_fraction, dataset.test_per_class)"
+        )
     return data

@@ -17,6 +17,7 @@ from runner.core.config import Config
 from runner.core.errors import ConfigError
 from runner.core.types import Inspecting
 from runner.models.twin import has_second_derivative, softplus_twin
+from runner.runs.logits import classes_of
 from runner.runs.parts import Parts
 
 T = TypeVar("T")
@@ -25,10 +26,21 @@ COUNT = 2
 
 
 def check_network(config: Config, parts: Parts) -> None:
-    """Reject a network that cannot take images of `dataset.shape`, or gives other than `dataset.classes` logits."""
+    """Reject a network that cannot take images of `dataset.shape`, changes them, or gives other than `dataset.classes` logits."""
+    name, classes = config["model"]["name"], config["dataset"]["classes"]
     for training in (False, True) if parts.training.epochs > 0 else (False,):
-        shape = _once(config, parts, f"logits {training}", lambda model, images: _shape(model.train(training), images))  # noqa: B023
-        _check_logits(config, shape)
+
+        def count(model: nn.Module, images: Tensor, training: bool = training) -> int:
+            return classes_of(model.train(training), images, f"model={name}")
+
+        if (found := _once(config, parts, f"logits {training}", count)) != classes:
+            raise ConfigError(f"dataset.classes={classes}: model={name} gives {found} logits")
+
+
+def check_logits(model: nn.Module, config: Config, images: Tensor) -> None:
+    """Reject a network with its weights whose logits for images of the dataset are not finite, or that writes into them."""
+    with twice_differentiable_attention(), torch.random.fork_rng(devices=[]):
+        classes_of(model.eval(), images, f"model={config['model']['name']}")
 
 
 def has_gradient(config: Config, parts: Parts) -> bool:
@@ -47,6 +59,21 @@ def has_curvature(config: Config, parts: Parts) -> bool:
     return _once(config, parts, "curvature", has_second_derivative)
 
 
+def trains_on_one(config: Config, parts: Parts) -> bool:
+    """Whether the network can be trained on a single image, which BatchNorm of 1x1 features cannot."""
+
+    def trains(model: nn.Module, images: Tensor) -> bool:
+        try:
+            model.train()(images[:1])
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            return False
+        return True
+
+    return _once(config, parts, "one image", trains)
+
+
 def check_twin(config: Config, parts: Parts, beta: float) -> None:
     """Reject a `beta` or an activation of which no softplus twin can be made."""
 
@@ -55,21 +82,6 @@ def check_twin(config: Config, parts: Parts, beta: float) -> None:
         return True
 
     _once(config, parts, f"twin {beta}", passes)
-
-
-def _shape(model: nn.Module, images: Tensor) -> list[int] | str:
-    """The shape of the output, or what it is instead of a tensor."""
-    with torch.no_grad():
-        logits = model(images)
-    return list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-
-
-def _check_logits(config: Config, shape: list[int] | str) -> None:
-    name, classes = config["model"]["name"], config["dataset"]["classes"]
-    if isinstance(shape, str) or len(shape) != 2 or shape[0] != COUNT:
-        raise ConfigError(f"model={name}: must give logits (N, classes) for N images, not {shape} for {COUNT}")
-    if shape[1] != classes:
-        raise ConfigError(f"dataset.classes={classes}: model={name} gives {shape[1]} logits")
 
 
 def _once(config: Config, parts: Parts, what: str, trial: Callable[[nn.Module, Tensor], T]) -> T:

@@ -113,7 +113,7 @@ def test_a_broken_model_is_named(model: nn.Module) -> None:
         model[1].weight[0, 0] = float("nan")
     with pytest.raises(ConfigError, match="logits that are NaN"):
         explain(model, IMAGES)
-    with pytest.raises(ConfigError, match=r"model=with output \[1, 1, 8, 8\]"):
+    with pytest.raises(ConfigError, match=r"model: must give logits .* not \[1, 1, 8, 8\] for 1"):
         explain(nn.Identity(), IMAGES)
     with pytest.raises(ConfigError, match="model=function: must be"):
         explain(lambda images: images, IMAGES)  # type: ignore[arg-type]
@@ -133,8 +133,8 @@ class _Network(nn.Module):
 @pytest.mark.parametrize(
     ("around", "says"),
     [
-        (lambda network, images: network(images.sub_(0.1)), "model=that writes into its input"),
-        (lambda network, images: network(images)[:, :1], "model=with logits (N, 1): must be of two classes or more"),
+        (lambda network, images: network(images.sub_(0.1)), "model: writes into its input"),
+        (lambda network, images: network(images)[:, :1], "model: gives logits (N, 1); must be of two classes or more"),
         (lambda network, images: network(images, images), "the model does not take them"),
         (lambda network, images: network(images).mean(0, keepdim=True), "model=with output [1, 3] for 4 images"),
         (

@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
-from composing import ROOT
+from composing import ROOT, composed
 from hydra.utils import get_object
 
 from runner.core.build import build
@@ -67,3 +67,17 @@ def test_most_plugins_have_options_that_are_checked() -> None:
     assert len(checked) > 0.7 * len(targets())
     literal = [target for target in checked for _, value in wrong_values(target) if value == "no_such_choice"]
     assert len(literal) > 30
+
+
+WHOLE = ("attack", "attribution", "certificate", "dataset", "defense", "epsilon", "model", "training")
+
+
+@pytest.mark.parametrize("group", [*WHOLE, "metrics"])
+def test_every_key_that_may_be_set_stands_in_the_yaml(group: str) -> None:
+    """Where it stands, as null at least, no plus is needed to set it."""
+    for name in sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")):
+        chosen = composed(f"{group}=[{name}]" if group == "metrics" else f"{group}={name}")
+        node = chosen.metrics.measured[name] if group == "metrics" else chosen[group]
+        takes = inspect.signature(get_object(node["_target_"])).parameters.values()
+        optional = [parameter.name for parameter in takes if parameter.default is not parameter.empty]
+        assert [key for key in optional if key not in node] == [], name

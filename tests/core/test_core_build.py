@@ -53,6 +53,13 @@ def test_containers_are_plain():
     assert (type(built.items), type(built.inner)) == (list, dict)
 
 
+def test_what_must_be_given_is_named():
+    with pytest.raises(
+        ConfigError, match=r"^attack\.inner\.steps: cannot be left out; it must have a value, as attack.inner.ste"
+    ):
+        build(node("Outer", steps=1, inner=node("Outer", items=[])), "attack")
+
+
 def test_partial():
     assert build(node("Outer", _partial_=True, inner=4), "attack")(steps=2) == Outer(2, 4)
 
@@ -123,8 +130,12 @@ def test_a_refusal_inside_the_target_passes_through_unchanged():
 
 
 def test_a_missing_key_is_told_in_one_line():
-    with pytest.raises(ConfigError, match=r"^attack: .*missing 1 required positional argument: 'steps'"):
+    with pytest.raises(
+        ConfigError, match=r"^attack\.steps: cannot be left out; it must have a value, as attack\.steps=VALUE$"
+    ):
         build(node("Outer"), "attack")
+    with pytest.raises(ConfigError, match=r"^attack\.inner\.steps: cannot be left out"):
+        build(node("Outer", steps=1, inner=node("Outer", items=[])), "attack")
 
 
 def test_other_failures_stay_what_they_are():

@@ -82,9 +82,12 @@ def test_the_picture_shows_the_tiles_in_their_places_and_the_words_around_them(c
         for row, place in itertools.product(range(2), range(2)):
             shown = picture[round(top + TILE * (row + 0.5) / 2), round(left + TILE * (place + 0.5) / 2)]
             assert shown.tolist() == np.rint(255 * tile[row, place]).tolist()
-        assert (picture[round(TILE * 0.3) : round(TILE * HEAD), round(left) : round(left) + TILE] < 200).any(), "its name"
+        assert (picture[round(TILE * 0.3) : round(TILE * HEAD), round(left) : round(left) + TILE] < 200).any(), (
+            "its name"
+        )
     assert (picture[: round(TILE * 0.3)] < 100).any(), "the title"
-    assert (picture[-3:] == 255).all() and (picture[:, -3:] == 255).all(), "a margin"
+    assert (picture[-3:] == 255).all(), "a margin"
+    assert (picture[:, -3:] == 255).all(), "a margin"
 
 
 def test_classes_are_named_where_a_name_says_more_than_the_number() -> None:
