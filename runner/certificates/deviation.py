@@ -51,7 +51,7 @@ class Sampled:
         attribution: Any = subject.attribution
         estimate, square = moments(subject, count, chunk)
         if longest is None:
-            lengths = gradient_bound(subject.model, subject.targets, attribution.output)
+            lengths = gradient_bound(subject.model, subject.images, subject.targets, attribution.output)
         else:
             lengths = torch.full_like(square, longest)
         return cls(estimate, square, lengths, count, int(attribution.samples))
