@@ -53,7 +53,7 @@ class Run:
     @property
     def _needs_parts(self) -> bool:
         """Whether it may be executed, as far as it is known here: it has parts, and no result that is wanted as it is."""
-        return self.job.identify is not None and (self.config["rerun"] is not None or self.result() is None)
+        return self.job.identify is not None and (self.config.get("rerun") is not None or self.result() is None)
 
     def _validate(self) -> None:
         from runner.runs.validation import validate  # late, as in `parts`

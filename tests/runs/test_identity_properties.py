@@ -79,7 +79,7 @@ def other(value: Any, place: Place, config: ids.Config) -> Any:
         return "linf" if value == "l2" else "l2"
     if place[:2] == ("epsilon", "values"):
         return 7
-    if place == ("epsilon", "start"):
+    if place == ("epsilon", "start") and config["epsilon"]["step"] is not None:
         return 2 * config["epsilon"]["step"]  # one step would be the same grid: 0 is always in it
     if place[0] == "epsilon" and isinstance(value, float | int):
         return value / 2
@@ -108,7 +108,9 @@ def test_every_key_changes_exactly_the_ids_that_it_should() -> None:
             for place in leaves(config[group], (group,)):
                 after = identities(changed(config, place))
                 found = [name for name in before if after[name] != before[name]]
-                assert found == changes(place).split(), ".".join(map(str, place))
+                listed = group == "epsilon" and config[group]["values"] is not None
+                unread = listed and place[1] in ("start", "stop", "step")  # a list of budgets counts instead
+                assert found == ([] if unread else changes(place).split()), ".".join(map(str, place))
     assert {group for group, _ in seen} == {*TOP, *TRAIN, *RUN}
 
 

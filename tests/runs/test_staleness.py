@@ -180,11 +180,11 @@ def test_what_was_begun_by_other_code_is_not_resumed(configs, edit, monkeypatch,
     config, begun = configs["mine"], list[int]()
     climb = attack._climb
 
-    def stopping(chunk: Any, advance: Any) -> None:
+    def stopping(chunk: Any, chunks: Any, advance: Any) -> None:
         begun.append(len(chunk.steps))
         if len(begun) == 2:  # the second chunk: examples=6 in chunks of 4
             raise KeyboardInterrupt
-        climb(chunk, advance)
+        climb(chunk, chunks, advance)
 
     config = {**config, "examples": 6}
     monkeypatch.setattr(attack, "_climb", stopping)
