@@ -82,12 +82,12 @@ def varied_page(varied: Store, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_all_files_are_there_and_parse(built: Path) -> None:
-    tables = ["areas.csv", "critical.csv", "curves.csv", "summary.csv", "summary.md", "summary.tex"]
+    tables = ["areas.csv", "comparisons.csv", "critical.csv", "curves.csv", "summary.csv", "summary.md", "summary.tex"]
     assert sorted(path.name for path in (built.parent / "tables").iterdir()) == tables
     assert len(pd.read_csv(built.parent / "tables" / "summary.csv")) == 8
     plots = sorted(path.name for path in (built.parent / "plots").iterdir())
     assert sum(name.startswith("gallery-") for name in plots) == 8
-    assert sum(name.endswith(".svg") for name in plots) == 4
+    assert sum(name.endswith(".svg") for name in plots) == 5
     for name in plots:
         start = (built.parent / "plots" / name).read_bytes()[:5]
         assert start == (b"<?xml" if name.endswith(".svg") else b"\x89PNG\r")
@@ -95,7 +95,7 @@ def test_all_files_are_there_and_parse(built: Path) -> None:
 
 def test_the_page_stands_alone(built: Path) -> None:
     page = Page(built.read_text())
-    assert len(page.sources) == 4 + 8
+    assert len(page.sources) == 5 + 8
     for source in page.sources:
         head, data = source.split(",", 1)
         assert head == "data:image/png;base64"
@@ -107,7 +107,7 @@ def test_the_page_stands_alone(built: Path) -> None:
 def test_links_lead_somewhere(built: Path) -> None:
     page = Page(built.read_text())
     relative = [link for link in page.links if not link.startswith(("#", "data:"))]
-    assert len(relative) == 6 + 12 + 4
+    assert len(relative) == 7 + 13 + 5
     assert all((built.parent / link).is_file() for link in relative)
     assert {link[1:] for link in page.links if link.startswith("#")} <= page.ids
 
