@@ -28,10 +28,11 @@ def commands(text: str) -> list[str]:
 
 
 COMMAND_LINE = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+WANDB = (ROOT / "docs" / "wandb.md").read_text(encoding="utf-8")
 ALL = sorted(
     {
         line
-        for text in (README, COMMAND_LINE, *(path.read_text(encoding="utf-8") for path in YAMLS))
+        for text in (README, COMMAND_LINE, WANDB, *(path.read_text(encoding="utf-8") for path in YAMLS))
         for line in commands(text)
     }
 )

@@ -115,11 +115,13 @@ def _over_seeds(name: str, values: list[float]) -> dict[str, float | None]:
 
 
 def _track(summary: pd.DataFrame, tracker: Tracker) -> None:
-    for (epsilon, metric), part in summary.groupby(["epsilon", "metric"]):
-        values = {f"metric/{metric}": float(part["mean"].iloc[0])}
-        values |= {
-            f"metric/{metric}_{side}": float(part[side].iloc[0]) for side in ("low", "high") if part[side].notna().all()
-        }
-        values[f"undefined/{metric}"] = float(part["undefined"].sum())
+    for epsilon, part in summary.groupby("epsilon"):
+        values: dict[str, float] = {}
+        for row in part.to_dict("records"):
+            values[f"metric/{row['metric']}"] = float(row["mean"])
+            values |= {
+                f"metric/{row['metric']}_{side}": float(row[side]) for side in ("low", "high") if pd.notna(row[side])
+            }
+            values[f"undefined/{row['metric']}"] = float(row["undefined"])
         tracker.log(values, step_name="epsilon", step=float(str(epsilon)))
     tracker.table("summary", summary)
