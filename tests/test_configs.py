@@ -135,7 +135,12 @@ def test_debugging_sizes_fit_whatever_is_chosen(others: list[str], tmp_path: Pat
 def test_debugging_sizes_win_over_those_of_a_sweep_and_have_a_store_of_their_own(monkeypatch) -> None:
     monkeypatch.setenv("OUTPUTS", "/elsewhere")
     config = composed("+sweeps=quickstart", "+debug=tiny")
-    assert (config.sweep, config.examples, config.dataset.name, config.model.name) == ("quickstart", 4, "digits", "mlp")
+    assert (config.sweep, config.examples, config.dataset.name, config.model.name) == (
+        "quickstart",
+        4,
+        "digits",
+        "small_cnn",
+    )
     assert config.outputs == "/elsewhere/debug"
     assert set(config) == set(composed())  # no key of its own, so no part of an identity
 

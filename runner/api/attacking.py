@@ -25,6 +25,7 @@ from runner.core.errors import require
 from runner.core.flags import as_data, raised, warn
 from runner.core.progress import progress
 from runner.core.types import Attribution, Budget
+from runner.runs.parts import Parts
 
 
 @dataclass(frozen=True)
@@ -89,25 +90,32 @@ def attack(  # noqa: PLR0913  (one parameter an input)
         known = labels_of(labels, given, classes_of(lent, given[:1].to(place)))
         examples = Given(given, torch.full((len(given),), -1) if known is None else known, ids_of(ids, given))
         parts = parts_of(asked, lent, given[:1].to(place))
-        method = on_training_images(parts.attribution, training_images, given, place)
-        setup = Setup(
-            model=lent,
-            attribution=method,
-            attack=parts.attack,
-            explain=parts.explainer(method),
-            reduce=parts.reducer(),
-            metrics=parts.metrics,
-            epsilons=parts.grid.epsilons(),
-            norm=parts.grid.norm,
-            test=examples,
-            device=place,
-            seed=asked.seed,
-            attack_seed=asked.attack_seed,
-            common_noise=common_noise,
-            keeps_images=True,
-            columns={"model": type(model).__name__, **asked.names, "seed": asked.seed, "norm": norm},
-        )
+        setup = _setup(asked, parts, lent, place, examples, training_images)
         return _searched(setup, parts.config["attack"]["chunk"], known is not None)
+
+
+def _setup(
+    asked: Asked, parts: Parts, model: nn.Module, place: torch.device, examples: Given, training_images: Array | None
+) -> Setup:
+    """What the job `attack` would make of the same choices."""
+    method = on_training_images(parts.attribution, training_images, examples.images, place)
+    return Setup(
+        model=model,
+        attribution=method,
+        attack=parts.attack,
+        explain=parts.explainer(method),
+        reduce=parts.reducer(),
+        metrics=parts.metrics,
+        epsilons=parts.grid.epsilons(),
+        norm=parts.grid.norm,
+        test=examples,
+        device=place,
+        seed=asked.seed,
+        attack_seed=asked.attack_seed,
+        common_noise=asked.common_noise,
+        keeps_images=True,
+        columns={"model": type(model).__name__, **asked.names, "seed": asked.seed, "norm": asked.norm},
+    )
 
 
 def evaluate(

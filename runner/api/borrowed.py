@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
+from runner.core.attention import twice_differentiable_attention
 from runner.core.device import usable_device
 from runner.core.errors import require
 
@@ -18,7 +19,8 @@ from runner.core.errors import require
 def borrowed(model: nn.Module, device: str | torch.device | None = None) -> Iterator[tuple[nn.Module, torch.device]]:
     """The model in evaluation mode with frozen parameters, and its device; afterwards its modes and `requires_grad` are restored.
 
-    Meanwhile gradients are on and autocast is off, whatever the caller has set: numbers must not depend on where a call stands.
+    Meanwhile gradients are on and autocast is off, whatever the caller has set: numbers must not depend on where a call stands; and
+    attention can be differentiated twice.
     On another device than its own a copy is lent. Errors: `ConfigError` for no module, one that was scripted or has no weights
     yet, a model on several devices, and a device that does not exist.
     """
@@ -33,7 +35,12 @@ def borrowed(model: nn.Module, device: str | torch.device | None = None) -> Iter
     modes = {module: module.training for module in lent.modules()}
     grads = {parameter: parameter.requires_grad for parameter in lent.parameters()}
     try:
-        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(wanted.type, enabled=False):
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast(wanted.type, enabled=False),
+            twice_differentiable_attention(),
+        ):
             yield lent.eval().requires_grad_(False), wanted
     finally:
         for module, mode in modes.items():

@@ -32,9 +32,9 @@ def baselines(data: ReportData) -> dict[str, str]:
 def comparisons(data: ReportData) -> pd.DataFrame:
     """`runner.stats.differences` of all metrics and of the test accuracy, with the identity of the configuration and `series`.
 
-    Epsilon is nan for areas and for accuracies. Those rows also have `p_holm`: `p` adjusted for all configurations of the setting,
-    as one table is read as a whole; and `seeds_needed` to find a difference of this size and spread at the strictest of those
-    levels.
+    Epsilon is nan for areas and for accuracies. Those rows, and those without a budget, also have `p_holm`: `p` adjusted for all
+    configurations of the setting, as one table is read as a whole; and `seeds_needed` to find a difference of this size and spread
+    at the strictest of those levels.
     """
     pairs = baselines(data)
     if not pairs:
@@ -44,12 +44,20 @@ def comparisons(data: ReportData) -> pd.DataFrame:
     found = pd.concat([differences(data.rows, pairs, list(data.metrics)), _accuracies(data, pairs)], ignore_index=True)
     identity = data.runs.drop_duplicates("group_id")[list(IDENTITY)]
     found = identity.merge(found, on="group_id").assign(series=lambda frame: frame["group_id"].map(data.names))
-    whole = found[found["epsilon"].isna()]
-    for _, rows in whole.groupby([*SETTING, "metric"], sort=False):
+    whole = found[~np.isfinite(found["epsilon"])]
+    for _, rows in whole.groupby([*SETTING, "metric", "epsilon"], sort=False, dropna=False):
         adjusted = rows.assign(p_holm=holm(rows["p"]), seeds_needed=_needed(rows, LEVEL / len(rows)))
         found = found.reindex(columns=adjusted.columns)
         found.loc[rows.index] = adjusted
     return found
+
+
+def overall(found: pd.DataFrame) -> pd.DataFrame:
+    """The row of each configuration and metric that stands for all budgets: the area, or else the attack without a budget."""
+    whole = found[~np.isfinite(found["epsilon"])]
+    ordered = whole.assign(unknown=whole["mean"].isna()).sort_values(["unknown", "epsilon"], na_position="first")
+    first: pd.DataFrame = ordered.drop_duplicates(["group_id", "metric"]).drop(columns="unknown")
+    return first
 
 
 def _accuracies(data: ReportData, pairs: Mapping[str, str]) -> pd.DataFrame:

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from runner.report.analysis import Analysis, robustness_column
-from runner.report.comparisons import LEVEL
+from runner.report.comparisons import LEVEL, overall
 from runner.report.data import select
 from runner.report.naming import in_order, setting_title
 from runner.report.tables.comparisons import signed
 from runner.report.tables.values import Column, column_values, decimals
-from runner.stats import holm
 
 MAX_FINDINGS = 12
 MAX_LISTED = 6
@@ -84,13 +83,12 @@ def findings(analysis: Analysis) -> list[str]:
 def _compared(analysis: Analysis, panel: Mapping[str, str], rows: pd.DataFrame) -> str:
     """Which defenses are more robust than natural training, which less, and which show no difference."""
     info = analysis.data.metrics[analysis.primary(panel)]
-    found = select(analysis.comparisons, {**panel, "metric": info.name})
-    key, meaning = robustness_column(rows, info.name)
-    found = found[found["epsilon"].isna() if key.startswith("area_") else found["epsilon"] == found["epsilon"].max()]
-    found = found.assign(p=holm(found["p"]), gain=found["mean"] * (1.0 if info.direction == "higher" else -1.0))
-    if not found["p"].notna().any():
+    found = select(overall(analysis.comparisons), {**panel, "metric": info.name})
+    found = found.assign(gain=found["mean"] * (1.0 if info.direction == "higher" else -1.0))
+    if not found["p_holm"].notna().any():
         return ""
-    shown = found["p"] < LEVEL
+    _, meaning = robustness_column(rows, info.name)
+    shown = found["p_holm"] < LEVEL
     groups = {
         "more robust": found[shown & (found["gain"] > 0)].sort_values("gain", ascending=False),
         "less robust": found[shown & (found["gain"] < 0)].sort_values("gain"),

@@ -264,3 +264,21 @@ def test_evaluate_wants_models_and_their_numbers(model: nn.Module) -> None:
     alone = evaluate([model], IMAGES, LABELS, steps=2, epsilons=[0.5])
     assert alone.low.isna().all()
     assert set(alone.epsilon) == {0.0, 0.5}
+
+
+class _Attending(nn.Module):
+    """Self-attention over the rows of an image, by the fused function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project, self.head = nn.Linear(8, 24), nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        query, key, value = self.project(images).chunk(3, dim=-1)
+        return self.head(nn.functional.scaled_dot_product_attention(query, key, value).mean(dim=(1, 2)))
+
+
+def test_attention_is_attacked_from_python_too() -> None:
+    torch.manual_seed(0)
+    found = attack(_Attending(), IMAGES, steps=3, epsilons=[0.5], beta=None)
+    assert (found.rows.topk_intersection[found.rows.epsilon == 0.5] < 1).all()

@@ -113,6 +113,30 @@ def test_one_seed_is_no_comparison(small_store: Store) -> None:
     assert comparison_table(analysis)[0]["difference"] == "+0.100 ± –"
 
 
+def test_sentence_and_table_adjust_for_all_panels_of_a_setting(small_store: Store) -> None:
+    losses = {"saliency": (0.33, 0.30, 0.27), "input_x_gradient": (0.45, 0.34, 0.39)}
+    for attribution, of_seeds in losses.items():
+        for seed, loss in enumerate(of_seeds):
+            keys = {"attribution": attribution, "jitter": 0.0, "gallery": False, "history": False}
+            small_store.attack("none", seed, strength=0.40, **keys)
+            small_store.attack("ssr", seed, strength=loss, **keys)
+    analysis = analysis_of(small_store)
+    table = {row["configuration"].split(",")[0]: row for row in comparison_table(analysis)}
+    assert table["saliency"]["p (Holm)"] == "0.057"  # twice 0.029, which would pass alone
+    (saliency,) = (sentence for sentence in findings(analysis) if sentence.startswith("saliency"))
+    assert "no difference shown: ssr (+0.050 ± 0.037)" in saliency
+
+
+def test_without_budgets_the_attack_without_a_budget_stands_for_all(small_store: Store) -> None:
+    for seed in (0, 1, 2):
+        for defense, loss in {"none": 0.4 + 0.02 * seed, "ssr": 0.3}.items():
+            keys = {"epsilons": [math.inf], "gallery": False, "history": False}
+            small_store.attack(defense, seed, strength=loss, jitter=0.0, **keys)
+    analysis = analysis_of(small_store)
+    assert comparison_table(analysis)[0]["difference"].startswith("+0.120 ± ")
+    assert "more robust: ssr (+0.120 ± " in findings(analysis)[0]
+
+
 def test_seeds_that_only_one_of_both_has_are_left_out(store: Store) -> None:
     store.attack("ssr", 7, strength=0.9, gallery=False, history=False)
     found = analysis_of(store).comparisons

@@ -42,6 +42,14 @@ def test_its_first_and_last_cell_can_run(path: Path, tmp_path: Path) -> None:
         assert config["epsilon"]["norm"] == "l2" or path.stem == "every_budget"
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_it_can_be_tried_in_seconds(path: Path, tmp_path: Path) -> None:
+    base, batch = cells(path.stem)
+    config = resolved(composed(*base, "+debug=tiny", *batch[0], f"outputs={tmp_path}"))
+    Run.of(config)
+    assert len(parts_of(config).grid.epsilons()) == 2
+
+
 def test_adversarial_training_l2() -> None:
     epsilons = sorted({*TENTHS[1:], 0.25})
     assert len(epsilons) == 11

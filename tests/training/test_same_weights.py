@@ -18,7 +18,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ["small_cnn", pytest.param("resnet20", marks=pytest.mark.slow)])
 def test_two_trainings_in_one_process_and_one_in_another(compose, tmp_path: Path, model: str) -> None:
     words = (*SIZES, *MODELS[model])
     config, threads = compose(*words), torch.get_num_threads()

@@ -13,10 +13,11 @@ from matplotlib.ticker import MaxNLocator
 
 from runner.report.analysis import Analysis
 from runner.report.data import select
-from runner.report.figures.drawing import MAX_COLUMNS, grid, handles, legend, legend_rows
+from runner.report.figures.drawing import handles, panels_figure
 from runner.report.figures.styles import UNDEFENDED, Style, styles
-from runner.report.naming import in_order, setting_title
+from runner.report.naming import in_order
 
+TITLE = "Difference from natural training, same images and seeds"
 NATURAL = "natural training"
 
 
@@ -38,19 +39,14 @@ def difference_figures(analysis: Analysis) -> dict[str, Figure]:
 def _figure(
     analysis: Analysis, panels: Sequence[tuple[Mapping[str, str], pd.DataFrame]], looks: Mapping[str, Style]
 ) -> Figure:
-    columns = min(len(panels), MAX_COLUMNS)
     names = in_order(pd.concat([rows for _, rows in panels])["series"])
     mark = Line2D([], [], color=UNDEFENDED, linewidth=1.2, label=NATURAL)
-    figure, axes = grid(len(panels), columns, legend_rows([NATURAL, *names], columns), height=2.9)
-    for index, (axis, (panel, rows)) in enumerate(zip(axes, panels, strict=True)):
-        info = analysis.data.metrics[analysis.primary(panel)]
+    labels = [panel for panel, _ in panels]
+    xlabel = f"ε ({labels[0]['norm']}, images in [0, 1])"
+    figure, axes = panels_figure(labels, TITLE, [mark, *handles(names, looks)], xlabel, height=2.9)
+    for axis, (panel, rows) in zip(axes, panels, strict=True):
         _draw(axis, rows, looks)
-        axis.set_title(f"{panel['attribution']}, {panel['attack']} attack")
-        axis.set_ylabel(f"difference of\n{info.title}")
-        if index >= len(panels) - columns:
-            axis.set_xlabel(f"ε ({panel['norm']}, images in [0, 1])")
-    title = f"Difference from natural training, same images and seeds · {setting_title(panels[0][0])}"
-    legend(figure, title, [mark, *handles(names, looks)], columns)
+        axis.set_ylabel(f"difference of\n{analysis.data.metrics[analysis.primary(panel)].title}")
     return figure
 
 

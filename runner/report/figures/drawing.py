@@ -14,6 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from runner.report.figures.styles import Style
+from runner.report.naming import setting_title
 
 WIDTH = 10.0
 """Inches; the page shows it at about 1100 pixels."""
@@ -26,6 +27,21 @@ def grid(count: int, columns: int, legend_rows: int, height: float = 2.05) -> tu
     rows = math.ceil(count / columns)
     figure = empty_figure((_width(columns), height * rows + 0.5 + 0.19 * legend_rows), 0.08)
     return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
+
+
+def panels_figure(
+    panels: Sequence[Mapping[str, str]], title: str, entries: Sequence[Line2D], xlabel: str, height: float
+) -> tuple[Figure, list[Axes]]:
+    """A figure with axes for each attribution and attack of a setting, named after them, below a legend with these entries."""
+    columns = min(len(panels), MAX_COLUMNS)
+    labels = [str(entry.get_label()) for entry in entries]
+    figure, axes = grid(len(panels), columns, legend_rows(labels, columns), height)
+    for axis, panel in zip(axes, panels, strict=True):
+        axis.set_title(f"{panel['attribution']}, {panel['attack']} attack")
+    for axis in axes[-columns:]:
+        axis.set_xlabel(xlabel)
+    legend(figure, f"{title} · {setting_title(panels[0])}", entries, columns)
+    return figure, axes
 
 
 def named_rows(names: Sequence[str], count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from runner.report.analysis import Analysis, robustness_column
-from runner.report.figures.drawing import MAX_COLUMNS, grid, handles, legend, legend_rows, say_undefined
+from runner.report.figures.drawing import handles, panels_figure, say_undefined
 from runner.report.figures.styles import Style, styles
-from runner.report.naming import in_order, setting_title
+from runner.report.naming import in_order
 
+TITLE = "Robustness against accuracy"
 FRONT = "Pareto front"
 
 
@@ -34,20 +35,15 @@ def scatter_figures(analysis: Analysis) -> dict[str, Figure]:
 def _figure(
     analysis: Analysis, panels: Sequence[tuple[Mapping[str, str], pd.DataFrame]], looks: Mapping[str, Style]
 ) -> Figure:
-    columns = min(len(panels), MAX_COLUMNS)
     names = in_order(pd.concat([rows for _, rows in panels])["series"])
     mark = Line2D([], [], color="#999999", linewidth=1.0, linestyle="--", label=FRONT)
-    figure, axes = grid(len(panels), columns, legend_rows([*names, FRONT], columns), height=3.2)
-    for index, (axis, (panel, rows)) in enumerate(zip(axes, panels, strict=True)):
+    entries = [*handles(names, looks, points=True), mark]
+    figure, axes = panels_figure([panel for panel, _ in panels], TITLE, entries, "test accuracy (%) ↑", height=3.2)
+    for axis, (panel, rows) in zip(axes, panels, strict=True):
         info = analysis.data.metrics[analysis.primary(panel)]
         key, meaning = robustness_column(rows, info.name)
         draw_scatter(axis, rows, key, info.direction, looks)
-        axis.set_title(f"{panel['attribution']}, {panel['attack']} attack")
         axis.set_ylabel(f"{info.title}\n({meaning})")
-        if index >= len(panels) - columns:
-            axis.set_xlabel("test accuracy (%) ↑")
-    title = f"Robustness against accuracy · {setting_title(panels[0][0])}"
-    legend(figure, title, [*handles(names, looks, points=True), mark], columns)
     return figure
 
 

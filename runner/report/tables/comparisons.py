@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from runner.report.analysis import Analysis
-from runner.report.comparisons import ACCURACY
+from runner.report.comparisons import ACCURACY, overall
 from runner.report.data import select
 from runner.report.naming import natural_key, setting_title
 from runner.report.tables.values import DASH, show
@@ -17,11 +17,11 @@ from runner.report.tables.values import DASH, show
 
 def comparison_table(analysis: Analysis) -> list[dict[str, str]]:
     """Differences of the attacked metric's area and of the test accuracy, with p-values and the seeds that would be needed."""
-    found = analysis.comparisons
+    found = overall(analysis.comparisons)
     records = []
     for setting in analysis.settings:
         for panel, _ in analysis.panels(setting):
-            rows = select(found[found["epsilon"].isna()], panel)
+            rows = select(found, panel)
             for name in sorted(rows["series"].unique(), key=natural_key):
                 of_metric = {row["metric"]: row for row in rows[rows["series"] == name].to_dict("records")}
                 records.append(_record(panel, name, analysis, of_metric))
