@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 setup: $(INSTALLED)  ## create .venv with the pinned versions
 
-run: setup  ## run the quickstart sweep (4 minutes on 2 cores) and print the path of its page
+run: setup  ## run the quickstart sweep (under 3 minutes on 2 cores) and print the path of its page
 	$(BIN)/python run.py -m +sweeps=quickstart
 
 sync: setup  ## upload the offline W&B runs of outputs/, one by one
