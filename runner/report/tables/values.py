@@ -119,6 +119,8 @@ def _marks(rows: pd.DataFrame, column: Column) -> tuple[set[int], set[int]]:
     if not column.direction or len(known) < 2:
         return set(), set()
     best = known.index[known == (known.max() if column.direction == "higher" else known.min())]
+    if len(best) > 1 and _stored(rows, f"{column.key}_over").reset_index(drop=True)[best].notna().all():
+        return set(), set()  # which of them is largest lies beyond the budgets
     lows, highs = (_stored(rows, f"{column.key}_{end}").reset_index(drop=True)[known.index] for end in ("low", "high"))
     apart = (lows > highs[best[0]]) | (highs < lows[best[0]])
     return set(best), set(known.index[~apart]) - set(best)

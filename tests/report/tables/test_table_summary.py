@@ -107,6 +107,16 @@ def test_a_censored_median_is_never_beaten_by_default(store: Store) -> None:
     assert ssr.half == ""
 
 
+def test_medians_beyond_the_grid_in_every_row_name_no_best(store: Store) -> None:
+    for seed in (0, 1):
+        store.attack("none", seed, strength=0.4)
+        store.attack("ssr", seed, strength=0.2)
+    (table,) = summary_tables(analysis_of(store))
+    index = column_of(table, "epsilon50_topk_intersection")
+    values = [block[index] for block in table.blocks[0].rows]
+    assert [(value.plain, value.best) for value in values] == [(">\N{NO-BREAK SPACE}1.00", False)] * 2
+
+
 def test_runs_without_top_k_intersection_have_no_such_column(store: Store) -> None:
     other = Store(store.root, store.folders, ("spearman", "mass_center_shift"))
     other.attack("none", 0, kept_by="spearman")
