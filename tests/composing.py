@@ -75,3 +75,8 @@ def sweep_cells(name: str) -> tuple[list[str], list[list[str]]]:
     stated = [f"{key}={spelled_out(str(value), key)}" for key, value in (node["params"] or {}).items()]
     (batch,) = zipped_sweeper(**node).split_arguments(OverridesParser.create().parse_overrides(stated), None)
     return [f"+sweeps={name}"], batch
+
+
+def count_of(node: Any) -> int:
+    """What `${found_by:composing.count_of}` finds: the number of keys of the mapping it stands in."""
+    return len(node)

@@ -135,12 +135,13 @@ def _check_attack_fits(config: Config, parts: Parts) -> None:
 
 def _check_curvature(config: Config, parts: Parts) -> None:
     """Reject second-order gradients of a network that has none, and a twin that cannot be made of it."""
-    for beta in dict.fromkeys(parts.attack.betas()):
-        if beta is not None:
-            check_twin(config, parts, float(beta))
-        elif not has_curvature(config, parts):
-            attack, model = config["attack"]["name"], config["model"]["name"]
-            raise ConfigError(
-                f"attack.beta=null: {attack} needs second-order gradients and model={model} has none; give attack.beta "
-                "(a softplus twin) or a network with smooth activations (model.activation=softplus)"
-            )
+    betas = parts.attack.betas()
+    given = [float(beta) for beta in betas if beta is not None]
+    for beta in dict.fromkeys((min(given), max(given)) if given else ()):  # a beta that grows has one for each step
+        check_twin(config, parts, beta)
+    if None in betas and not has_curvature(config, parts):
+        attack, model = config["attack"]["name"], config["model"]["name"]
+        raise ConfigError(
+            f"attack.beta=null: {attack} needs second-order gradients and model={model} has none; give attack.beta "
+            "(a softplus twin) or a network with smooth activations (model.activation=softplus)"
+        )

@@ -13,8 +13,9 @@ from runner.core.config import Config, resolve
 Key = tuple[Any, ...]
 """A place in a config: ("defense", "epsilon")."""
 
-_PLAIN = re.compile(r"\$\{(?:[^${}:]*\}|oc\.env:)")
-"""Interpolations that refer to exactly the key they name, or to no key; any other may refer to any part of the config."""
+_PLAIN = re.compile(r"\$\{(?:[^${}:]*\}|oc\.env:|(?:oc\.select|found_by):[^${}:]*\})")
+"""Interpolations that refer to exactly the key they name, to the mapping they stand in, or to no key; any other may refer to any
+part of the config."""
 
 GONE = object()
 """Marks a missing value."""

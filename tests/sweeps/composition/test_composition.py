@@ -244,10 +244,14 @@ def test_a_section_is_resolved_once_for_all_that_share_what_it_refers_to(monkeyp
     stock = sections.resolve
     monkeypatch.setattr(sections, "resolve", lambda config: seen.append(set(config)) or stock(config))
     texts = {"a": {"x": "${b.y}", "own": "${.x}"}, "b": {"y": "${c}", "a": 1}, "c": 5, "d": "${oc.env:NOWHERE,${c}}"}
+    texts |= {"e": {"y": 2, "z": "${oc.select:.y,none}", "w": "${found_by:composing.count_of}"}}
     raw = {name: Section(value) for name, value in {**texts, "which": "c", "any": "${${which}}", "seed": 0}.items()}
-    resolver, values = Resolver(), {"a": {"x": 5, "own": 5}, "b": {"y": 5, "a": 1}, "c": 5, "d": "5"}
+    resolver, values = (
+        Resolver(),
+        {"a": {"x": 5, "own": 5}, "b": {"y": 5, "a": 1}, "c": 5, "d": "5", "e": {"y": 2, "z": 2, "w": 3}},
+    )
     assert resolver.config(raw) == {**values, "which": "c", "any": 5, "seed": 0}
-    assert seen == [{"a", "b", "c"}, {"b", "c"}, {"c"}, {"d", "c"}, {"which"}, set(raw), {"seed"}]
+    assert seen == [{"a", "b", "c"}, {"b", "c"}, {"c"}, {"d", "c"}, {"e"}, {"which"}, set(raw), {"seed"}]
     seen.clear()
     assert resolver.config({**raw, "seed": Section(1)})["seed"] == 1
     assert seen == [set(raw), {"seed"}]  # `any` may mean whatever there is
