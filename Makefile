@@ -25,7 +25,7 @@ run: setup  ## run the quickstart sweep (under 3 minutes on 2 cores) and print t
 sync: setup  ## upload the offline W&B runs of outputs/, one by one
 	$(BIN)/python -m runner.sync
 
-test: setup  ## run the tests in WORKERS processes (about 6 minutes with 2)
+test: setup  ## run the tests in WORKERS processes (about 12 minutes with 2)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-all: setup  ## run the slow tests too (root, a C compiler)
