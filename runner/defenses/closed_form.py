@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from runner.defenses.modes import clean_pass
+
 
 def top_eigenvalue(model: nn.Module, images: Tensor, channel_reduce: str = "none") -> Tensor:
     """(N,) top eigenvalue of the input Hessian of the cross-entropy, differentiable in the parameters.
@@ -20,8 +22,7 @@ def top_eigenvalue(model: nn.Module, images: Tensor, channel_reduce: str = "none
     A, no cancellation at confident predictions (the released recipe returns NaN gradients at a logit gap of 40).
     """
     with torch.enable_grad():
-        leaf = images.detach().requires_grad_(True)
-        logits = model(leaf)
+        leaf, logits = clean_pass(model, images)
         jacobian = _logit_gradients(logits, leaf)
     if channel_reduce == "mean":
         jacobian = jacobian.mean(dim=2, keepdim=True)

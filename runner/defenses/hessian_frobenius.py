@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from runner.core import rng
 from runner.core.errors import ConfigError, require_at_least
 from runner.core.types import Batch
-from runner.defenses.input_gradient import Scalar, input_gradient
-from runner.defenses.modes import evaluating
+from runner.defenses.input_gradient import Scalar, gradient_of
+from runner.defenses.modes import clean_pass, evaluating
 from runner.defenses.regulariser import regularised
 
 
@@ -63,8 +63,8 @@ def hessian_products(
 
     One forward and one backward pass, and one more backward pass per direction.
     """
-    leaf = images.detach().requires_grad_(True)
-    gradient = input_gradient(model, leaf, labels, scalar)
+    leaf, logits = clean_pass(model, images)
+    gradient = gradient_of(leaf, logits, labels, scalar)
     return torch.stack([_product(gradient, leaf, direction) for direction in directions])
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from runner.core.errors import require_at_least
 from runner.core.types import Batch
-from runner.defenses.modes import evaluating
+from runner.defenses.modes import clean_pass, evaluating
 from runner.defenses.regulariser import regularised
 
 Scalar = Literal["loss", "logit"]
@@ -49,14 +49,20 @@ def input_gradient(
 
     With `create_graph` it is differentiable in the parameters, and in the images if these require gradients.
     """
+    leaf, logits = clean_pass(model, images)
+    return gradient_of(leaf, logits, labels, scalar, create_graph=create_graph)
+
+
+def gradient_of(
+    leaf: Tensor, logits: Tensor, labels: Tensor, scalar: Scalar = "loss", *, create_graph: bool = True
+) -> Tensor:
+    """The same, of a pass from the images `leaf` to their logits, whose graph is kept."""
     with torch.enable_grad():
-        leaf = images if images.requires_grad else images.detach().requires_grad_(True)
-        logits = model(leaf)
         if scalar == "loss":
             total = F.cross_entropy(logits, labels, reduction="sum")
         else:
             total = logits.gather(1, labels.unsqueeze(1)).sum()
-        (gradient,) = torch.autograd.grad(total, leaf, create_graph=create_graph)
+        (gradient,) = torch.autograd.grad(total, leaf, create_graph=create_graph, retain_graph=True)
     return gradient
 
 

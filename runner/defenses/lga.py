@@ -15,7 +15,7 @@ from runner.core.grid import exact
 from runner.core.norms import sample_ball
 from runner.core.types import Batch, Norm
 from runner.defenses.input_gradient import input_gradient, sizes
-from runner.defenses.modes import evaluating
+from runner.defenses.modes import clean_logits, evaluating
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class LocalGradientAlignment:
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The regularised loss; `penalty` is the weighted sum of the two distances, which are also logged unweighted."""
-        clean = F.cross_entropy(model(batch.images), batch.labels)
+        clean = F.cross_entropy(clean_logits(model, batch.images), batch.labels)
         distance, turn = self.misalignment(model, batch)
         penalty = self.l2_weight * distance + self.cosine_weight * turn
         scalars = {"clean_loss": clean, "penalty": penalty, "l2_penalty": distance, "cosine_penalty": turn}

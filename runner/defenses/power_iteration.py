@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from runner.defenses.modes import clean_pass
+
 TINY = 1e-30
 
 
@@ -49,11 +51,13 @@ class _Jacobian:
 
     @classmethod
     def of(cls, model: nn.Module, images: Tensor, channel_reduce: str) -> _Jacobian:
-        """Of the logits in a shift of the images; in a grey one, divided by the channels, for `mean`."""
-        grey = channel_reduce == "mean"
+        """Of the logits in the images; in a grey shift of them, divided by the channels, for `mean`."""
         with torch.enable_grad():
-            shift = torch.zeros_like(images[:, :1] if grey else images).requires_grad_(True)
-            logits: Tensor = model(images.detach() + (shift / images.shape[1] if grey else shift))
+            if channel_reduce == "mean":
+                shift = torch.zeros_like(images[:, :1]).requires_grad_(True)
+                logits: Tensor = model(images.detach() + shift / images.shape[1])
+            else:
+                shift, logits = clean_pass(model, images)
             # J^T z is linear in z, so its value at z = 0 is 0 and its derivative in z along v is J v
             dual = torch.zeros_like(logits).requires_grad_(True)
             (pulled,) = torch.autograd.grad(logits, shift, dual, create_graph=True)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runner.core.types import Batch
+from runner.defenses.modes import clean_logits
 
 
 @runtime_checkable
@@ -28,7 +29,7 @@ def regularised(
     regulariser: Regulariser, model: nn.Module, batch: Batch, weight: float, clean_weight: float = 1.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """clean_weight * cross-entropy + weight * penalty, and `clean_loss` and `penalty` (unweighted) to log."""
-    clean = F.cross_entropy(model(batch.images), batch.labels)
+    clean = F.cross_entropy(clean_logits(model, batch.images), batch.labels)
     penalty = regulariser.penalty(model, batch)
     scalars = {"clean_loss": clean.detach(), "penalty": penalty.detach()}
     return clean_weight * clean + weight * penalty, scalars
