@@ -35,6 +35,7 @@ CASES: Mapping[str, list[str]] = {
     "adversarial, linf, 7 steps": ["defense=madry_linf"],
     "TRADES, 10 steps": ["defense=trades"],
     "SSR, power": ["defense=ssr", "defense.method=power"],
+    "SSR, power, 1 round": ["defense=ssr", "defense.method=power", "defense.rounds=1"],
     "SSR, power, C=1000": ["defense=ssr", "defense.method=power", "dataset.classes=1000"],
     "SSR, closed form": ["defense=ssr", "defense.method=closed_form"],
     "CURE": ["defense=cure"],

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from runner.core.errors import require, require_at_least, require_positive
 from runner.core.grid import exact
 from runner.core.types import Batch, Norm
-from runner.defenses.inner_search import frozen
 from runner.defenses.modes import evaluating
 
 
@@ -55,5 +54,5 @@ class AdversarialTraining:
 
         epsilon = float(exact(self.epsilon, "defense.epsilon"))
         adversary = self.attack(steps=self.steps, step_size=self.step_size, random_start=self.random_start)
-        with evaluating(model, "running"), frozen(model):
+        with evaluating(model, "running"):
             return adversary(raised, batch.images, epsilon, self.norm, batch.keys).detach()

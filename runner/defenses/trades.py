@@ -14,7 +14,6 @@ from runner.core.errors import require, require_at_least, require_positive
 from runner.core.grid import exact
 from runner.core.norms import project
 from runner.core.types import Batch, Norm
-from runner.defenses.inner_search import frozen
 from runner.defenses.modes import evaluating
 
 
@@ -57,7 +56,7 @@ class Trades:
         noise = rng.normal(rng.fold(batch.keys, 0), tuple(batch.images.shape[1:])).to(batch.images.dtype)
         start = project(batch.images + self.start_noise * noise, batch.images, epsilon, self.norm)
         adversary = self.attack(steps=self.steps, step_size=self.step_size, random_start=False)
-        with evaluating(model, "running"), frozen(model):
+        with evaluating(model, "running"):
             with torch.no_grad():
                 clean = model(batch.images)
 

@@ -10,7 +10,6 @@ from torch import nn
 
 from runner.core import rng
 from runner.core.types import Batch
-from runner.defenses.adversarial_training import AdversarialTraining
 from runner.defenses.cure import CurvatureRegularisation
 from runner.defenses.input_gradient import InputGradient
 from runner.defenses.modes import training_step
@@ -56,15 +55,3 @@ def test_shared_passes_change_no_gradient(name, between, saved):
     assert more - passes == saved
     for one, two in zip(model.buffers(), other.buffers(), strict=True):
         torch.testing.assert_close(one, two)
-
-
-def test_the_adversary_of_the_label_differentiates_no_weights():
-    model, seen = network(), []
-
-    def adversary(objective, images, *rest):
-        seen.append([parameter.requires_grad for parameter in model.parameters()])
-        return images
-
-    step(AdversarialTraining(0.1, "l2", lambda **options: adversary), model, BATCH)
-    assert seen == [[False] * 4]
-    assert all(parameter.requires_grad for parameter in model.parameters())
