@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from runner.core.errors import ConfigError, require
+from runner.attributions import own
+from runner.core.errors import require
 from runner.core.types import Attribution, Referenced
-
-
-@dataclass(frozen=True)
-class PlainFunction:
-    """A function (model, images, targets) -> maps, or with `keys` as a fourth argument, as an attribution."""
-
-    function: Callable[..., Tensor]
-    takes_keys: bool
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether its maps depend on `keys`: if it takes them."""
-        return self.takes_keys
-
-    def __call__(self, model: nn.Module, images: Tensor, targets: Tensor, keys: Tensor) -> Tensor:
-        """Maps (N, C, H, W). Errors: `ConfigError` for another shape or type."""
-        maps = self.function(model, images, targets, keys) if self.takes_keys else self.function(model, images, targets)
-        return checked(maps, images)
 
 
 def as_attribution(given: Any) -> Attribution:
@@ -38,14 +18,7 @@ def as_attribution(given: Any) -> Attribution:
         return given
     allowed = "a name, a function (model, images, targets) or an attribution as in runner.core.types"
     require(callable(given) and not isinstance(given, type), "attribution", type(given).__name__, allowed)
-    for count in (4, 3):
-        try:
-            inspect.signature(given).bind(*range(count))
-        except TypeError:
-            continue
-        return PlainFunction(given, takes_keys=count == 4)
-    name = getattr(given, "__name__", type(given).__name__)
-    raise ConfigError(f"attribution={name}{inspect.signature(given)}: must take (model, images, targets)")
+    return own.as_attribution(given, f"attribution={getattr(given, '__name__', type(given).__name__)}")
 
 
 def with_training_images(attribution: Attribution, images: Tensor | None) -> Attribution:

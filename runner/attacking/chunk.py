@@ -15,6 +15,7 @@ from runner.attacking.setup import Setup
 from runner.attacking.transfer_images import stored_images
 from runner.core import rng
 from runner.core.attack_types import Best, Problem
+from runner.core.cosine import map_cosines
 from runner.core.errors import NotFiniteError
 from runner.core.norms import perturbation_norms
 from runner.core.types import Annotated, Context, ContextualMetric, Metric, Subject
@@ -104,7 +105,7 @@ class Chunk:
         """(N,) cosines between the maps of the model and its twin on the clean images."""
         setup, keys = self.setup, self.setup.keys(self.ids, "evaluate-clean")
         twin = setup.explain(setup.twin(setup.beta), self.images, self.problem.targets, keys).detach()
-        return torch.nn.functional.cosine_similarity(twin.flatten(1), self.clean_maps.flatten(1), dim=1)
+        return map_cosines(twin, self.clean_maps)
 
     @cached_property
     def clean_maps(self) -> Tensor:

@@ -14,6 +14,7 @@ from runner.attacking.degenerate import map_counts, number_flags, undefined_coun
 from runner.attacking.setup import Setup
 from runner.attacking.transfer_images import maps_of_its_own_classes
 from runner.core.attack_types import Reviewing
+from runner.core.cosine import map_cosines, mean_cosine
 from runner.core.flags import as_data
 from runner.core.hashing import digest
 from runner.runs.identity import attack_identity
@@ -84,7 +85,7 @@ def _twin(setup: Setup, chunks: Sequence[Chunk]) -> dict[str, float | None]:
     """How close the twin is to the model: its beta, and the mean cosine of their maps on the clean images."""
     if setup.beta is None:
         return {"beta": None, "map_cosine": None}
-    return {"beta": setup.beta, "map_cosine": float(torch.cat([chunk.twin_cosine() for chunk in chunks]).mean())}
+    return {"beta": setup.beta, "map_cosine": mean_cosine(torch.cat([chunk.twin_cosine() for chunk in chunks]))}
 
 
 def _certificate(setup: Setup) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def _source(setup: Setup, chunks: Sequence[Chunk]) -> dict[str, Any]:
         **{name: source.columns[name] for name in COMPARED},
         "white_box": digest(attack_identity(white_box)),
         "itself": digest(attack_identity({**white_box, "certificate": None})) == source.identity,
-        "map_cosine": float(torch.cat([cosine for cosine, _ in alike]).mean()),
+        "map_cosine": mean_cosine(torch.cat([cosine for cosine, _ in alike])),
         "same_prediction": float(torch.cat([same for _, same in alike]).mean()),
         "found": float(torch.cat(found).mean()),
     }
@@ -136,7 +137,5 @@ def _source(setup: Setup, chunks: Sequence[Chunk]) -> dict[str, Any]:
 def _alike(source: Setup, chunk: Chunk) -> tuple[Tensor, Tensor]:
     """(N,) cosines of the clean maps, and whether the predictions agree."""
     maps, predictions = maps_of_its_own_classes(source, chunk.images, chunk.ids)
-    cosine = torch.nn.functional.cosine_similarity(
-        maps.double().flatten(1), chunk.clean_maps.double().flatten(1), dim=1
-    )
+    cosine = map_cosines(maps, chunk.clean_maps)
     return cosine.cpu(), predictions.eq(chunk.problem.targets).double().cpu()

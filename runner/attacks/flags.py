@@ -103,7 +103,7 @@ def _no_expectation(evidence: Evidence) -> Flag:
 
 
 def _far_twin(evidence: Evidence) -> Flag:
-    cosine = float(evidence.twin_cosine.double().mean().nan_to_num())
+    cosine = float(evidence.twin_cosine.double().nanmean().nan_to_num())
     tripped = cosine < evidence.least_cosine
     says = "the softplus twin's maps are not those of the model: its gradients are of another function"
     return Flag(says, cosine, evidence.least_cosine, evidence.epsilons if tripped else (), tripped)

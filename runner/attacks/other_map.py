@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from runner.attacks.gradient import GradientAttack
 from runner.core.attack_types import Best, Problem
+from runner.core.cosine import map_cosines, mean_cosine
 from runner.core.errors import require
 from runner.core.types import Attribution, PixelNorm, differentiable
 
@@ -32,17 +32,15 @@ class OtherMapAttack(GradientAttack):
 
     def search(self, problem: Problem, epsilon: float, norm: PixelNorm, best: Best) -> Best:
         """The most harmful images, from the search and `best`."""
-        if self.alike(problem) > _ALIKE:
+        if (self.alike(problem) or 0.0) > _ALIKE:
             return best
         return super().search(problem, epsilon, norm, best)
 
-    def alike(self, problem: Problem) -> float:
-        """Mean cosine of the two maps on the clean images."""
-        own, other = (
-            explain(problem.model, problem.images, problem.targets, problem.keys).detach().flatten(1)
-            for explain in (problem.explain, self._explain(problem))
-        )
-        return float(F.cosine_similarity(own, other, dim=1).mean())
+    def alike(self, problem: Problem) -> float | None:
+        """Mean cosine of the two maps on the clean images; None where both are zero on all of them."""
+        explaining = (problem.explain, self._explain(problem))
+        own, other = (explain(problem.model, problem.images, problem.targets, problem.keys) for explain in explaining)
+        return mean_cosine(map_cosines(own, other))
 
     def _ascent(self, problem: Problem) -> Callable[..., Tensor]:
         return super()._ascent(replace(problem, explain=self._explain(problem)))

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from runner.attacks.gradient import GradientAttack
 from runner.core import rng
 from runner.core.attack_types import Problem
+from runner.core.cosine import map_cosines
 from runner.core.norms import project, sample_ball
 from runner.core.types import Norm
 
@@ -34,11 +34,9 @@ def twin_gain(problem: Problem, beta: float | None, images: Tensor) -> Tensor:
 
 def twin_cosine(problem: Problem, attacks: Sequence[GradientAttack]) -> Tensor:
     """(N,) cosine of the clean maps of the model and of the most similar of the attacks' twins."""
-    own = _maps(problem, problem.model, problem.images, problem.keys).flatten(1)
-    others = (
-        _maps(problem, _network(problem, attack.beta), problem.images, problem.keys).flatten(1) for attack in attacks
-    )
-    return torch.stack([F.cosine_similarity(own, other, dim=1) for other in others]).amax(dim=0)
+    own = _maps(problem, problem.model, problem.images, problem.keys)
+    others = (_maps(problem, _network(problem, attack.beta), problem.images, problem.keys) for attack in attacks)
+    return torch.stack([map_cosines(own, other) for other in others]).amax(dim=0)
 
 
 def noisy(problem: Problem) -> Tensor:

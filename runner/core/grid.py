@@ -23,6 +23,11 @@ def exact(value: Number, key: str) -> Fraction:
         raise ConfigError(f"{key}={value}: must be a number such as 0.1 or 8/255") from None
 
 
+def require_budget(key: str, value: Number) -> None:
+    """Reject what is no budget: no number, or below 0."""
+    require(exact(value, key) >= 0, key, value, "at least 0")
+
+
 @dataclass(frozen=True)
 class EpsilonGrid:
     """Budgets in units of [0, 1] images: `start, start+step, ..., stop` (both ends included), or `values`.

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.core.errors import require, require_at_least, require_positive
-from runner.core.grid import exact
+from runner.core.errors import require_at_least, require_positive
+from runner.core.grid import exact, require_budget
 from runner.core.norms import lengths, normalise, project
 from runner.core.types import Batch, Norm
 
@@ -32,7 +32,7 @@ class FreeAdversarialTraining:
     state: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        require(exact(self.epsilon, "defense.epsilon") >= 0, "defense.epsilon", self.epsilon, "at least 0")
+        require_budget("defense.epsilon", self.epsilon)
         require_at_least("defense.replays", self.replays, 1)
         require_positive("defense.step_size", self.step_size)
 

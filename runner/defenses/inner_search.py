@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.core.errors import require, require_at_least, require_positive
-from runner.core.grid import exact
+from runner.core.errors import require_at_least, require_positive
+from runner.core.grid import exact, require_budget
 from runner.core.types import Batch, Norm
 from runner.defenses.modes import evaluating
 
@@ -34,7 +34,7 @@ class InnerSearch:
     random_start: bool = True
 
     def __post_init__(self) -> None:
-        require(exact(self.epsilon, "defense.epsilon") >= 0, "defense.epsilon", self.epsilon, "at least 0")
+        require_budget("defense.epsilon", self.epsilon)
         require_at_least("defense.steps", self.steps, 1)
         require_positive("defense.step_size", self.step_size, "above 0, or null")
 

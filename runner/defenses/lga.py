@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.core.errors import require, require_at_least
-from runner.core.grid import exact
+from runner.core.errors import require_at_least
+from runner.core.grid import exact, require_budget
 from runner.core.norms import sample_ball
 from runner.core.types import Batch, Norm
 from runner.defenses.input_gradient import input_gradient, sizes
@@ -33,7 +33,7 @@ class LocalGradientAlignment:
     detach_source: bool = True
 
     def __post_init__(self) -> None:
-        require(exact(self.epsilon, "defense.epsilon") >= 0, "defense.epsilon", self.epsilon, "at least 0")
+        require_budget("defense.epsilon", self.epsilon)
         require_at_least("defense.l2_weight", self.l2_weight, 0)
         require_at_least("defense.cosine_weight", self.cosine_weight, 0)
 

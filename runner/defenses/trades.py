@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runner.core import rng
-from runner.core.errors import require, require_at_least, require_positive
-from runner.core.grid import exact
+from runner.core.errors import require_at_least, require_positive
+from runner.core.grid import exact, require_budget
 from runner.core.norms import project
 from runner.core.types import Batch, Norm
 from runner.defenses.modes import evaluating
@@ -35,7 +35,7 @@ class Trades:
     start_noise: float = 0.001
 
     def __post_init__(self) -> None:
-        require(exact(self.epsilon, "defense.epsilon") >= 0, "defense.epsilon", self.epsilon, "at least 0")
+        require_budget("defense.epsilon", self.epsilon)
         require_at_least("defense.beta", self.beta, 0)
         require_at_least("defense.steps", self.steps, 1)
         require_positive("defense.step_size", self.step_size, "above 0, or null")

@@ -92,7 +92,9 @@ def _scalars(folder: Path, result: Mapping[str, Any]) -> Result:
     missing = dict.fromkeys(("seconds_per_epoch", "seconds", "examples", "twin_beta", "twin_map_cosine"), math.nan)
     defaults = {**missing, "folder": folder.name, "kept_by": "", "stochastic": False}
     twin = {f"twin_{key}": value for key, value in (result.get("twin") or {}).items() if value is not None}
-    source = {f"source_{key}": value for key, value in (result.get("source") or {}).items()}
+    source = {
+        f"source_{key}": math.nan if value is None else value for key, value in (result.get("source") or {}).items()
+    }
     nested = {key: result[key] for key in ("suite", "flags") if result.get(key)}
     return {**defaults, **flat, **twin, **source, **nested, "measured": list(result["metrics"])}
 

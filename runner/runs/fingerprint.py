@@ -20,7 +20,7 @@ COUNTED = (
         f"runner.{room}.*"
         for room in ("attacks", "attributions", "certificates", "datasets", "defenses", "metrics", "models")
     ),
-    *(f"runner.core.{name}" for name in ("chunking", "grid", "interception", "norms", "rng")),
+    *(f"runner.core.{name}" for name in ("chunking", "cosine", "grid", "interception", "norms", "rng")),
     *(f"runner.training.{name}" for name in ("monitoring", "optimisation", "trainer", "training_state")),
     *(f"runner.attacking.{name}" for name in ("chunk", "degenerate", "results", "setup", "transfer_images")),
     "runner.stats.*",

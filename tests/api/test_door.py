@@ -11,7 +11,6 @@ from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor, nn
 
 from runner.api import attack, compare, evaluate, explain
-from runner.attacking.gradient_check import NoGradientError
 from runner.attacks.random import RandomAttack
 from runner.core.errors import ConfigError
 from runner.metrics.cosine_distance import CosineDistance
@@ -74,8 +73,8 @@ def test_images_are_checked(model: nn.Module, images: Any, says: str) -> None:
         ({"steps": 0}, "attack.steps=0"),
         ({"attribution": "smoothgrad", "attribution_options": {"sigma": -1.0}}, "attribution.sigma="),
         ({"attribution": lambda a, b, c: a, "attribution_options": {"x": 1}}, "attribution.x=1"),
-        ({"attribution": lambda images: images}, "must take (model, images, targets)"),
-        ({"attribution": lambda model, images, targets: images.sum(1)}, "attribution=returns [4, 8, 8]"),
+        ({"attribution": lambda images: images}, "attribution=<lambda>: must be a function (model, images, targets)"),
+        ({"attribution": lambda model, images, targets: images.sum(2)}, "not [2, 1, 8] of torch.float32 for N = 2"),
         ({"attribution": 3}, "attribution=int"),
         ({"attribution": "occlusion"}, "attribution=occlusion has no gradient"),
         ({"attribution": "expected_gradients"}, "training_images=IMAGES"),
@@ -209,10 +208,17 @@ def test_a_function_is_an_attribution(model: nn.Module) -> None:
     assert torch.equal(by_name.images, by_function.images)
     assert set(by_function.rows.attribution) == {"gradient"}
 
+    def grey(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        return gradient(model, images, targets)[:, 0]
+
+    assert torch.equal(explain(model, IMAGES, attribution=grey), explain(model, IMAGES))  # as on the command line
+
     def detached(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         return gradient(model, images, targets).detach()
 
-    with pytest.raises(NoGradientError, match="query_square"):
+    with pytest.raises(
+        ConfigError, match="attribution=detached has no gradient; choose an attack that needs no gradient"
+    ):
         attack(model, IMAGES, attribution=detached)
     assert "no_usable_gradient" not in attack(model, IMAGES, attribution=detached, attack="random_ball").flags
 
