@@ -17,9 +17,11 @@ from runner.api.maps import on_training_images
 from runner.api.options import MEASURED, Metrics
 from runner.api.search import Asked, parts_of
 from runner.attacking.chunk import Chunk
+from runner.attacking.convergence import Until
 from runner.attacking.gradient_check import gradient_flags
 from runner.attacking.results import content_of, rows_of
 from runner.attacking.results import images_of as perturbed_of
+from runner.attacking.search import moves
 from runner.attacking.setup import Setup
 from runner.core.errors import require
 from runner.core.flags import as_data, raised, warn
@@ -114,6 +116,7 @@ def _setup(
         attack_seed=asked.attack_seed,
         common_noise=asked.common_noise,
         keeps_images=True,
+        until=Until.of(parts.config["attack"]),
         columns={"model": type(model).__name__, **asked.names, "seed": asked.seed, "norm": asked.norm},
     )
 
@@ -156,9 +159,10 @@ def _searched(setup: Setup, size: int, labelled: bool) -> AttackResult:
     flags = as_data(gradient_flags(setup.attack, chunks[0].problem, max(setup.epsilons), setup.norm))
     title = f"{setup.columns['attack']} on {setup.columns['attribution']}"
     with progress(title, len(chunks) * len(setup.epsilons)) as advance:
-        for chunk in chunks:
-            for epsilon in setup.epsilons:
-                chunk.step(epsilon)
+        done = 0
+        for _, epsilon in moves(chunks):
+            if (count := sum(len(chunk.steps) for chunk in chunks)) > done:
+                done = count
                 advance(f"epsilon {epsilon:g}")
     rows = rows_of(setup, chunks)
     flags |= content_of(setup, chunks, rows).get("flags", {})

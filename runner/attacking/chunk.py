@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from runner.attacking.convergence import SEARCHES, doubled, recorded
 from runner.attacking.degenerate import degenerate
 from runner.attacking.setup import Setup
 from runner.attacking.transfer_images import stored_images
@@ -18,11 +19,13 @@ from runner.core.attack_types import Best, Problem
 from runner.core.cosine import map_cosines
 from runner.core.errors import NotFiniteError
 from runner.core.norms import perturbation_norms
+from runner.core.trace import Trace
 from runner.core.types import Annotated, Context, ContextualMetric, Metric, Subject
 from runner.store import files
 
 _STATE = ("images", "harm", "found")
 _NOTE = "best.note."
+_AGAIN_STREAM = 7_000_003
 NOTE = "attack_"
 """Prefix of the columns of an attack's notes."""
 
@@ -61,9 +64,20 @@ class Chunk:
         setup, problem = self.setup, self.problem
         if self.best is None:
             self.best = setup.attack.start(problem)
+        trace = Trace(self.best.harm)
         if epsilon > 0:
-            self.best = setup.attack.search(problem, epsilon, setup.norm, self.best)
-        self.steps.append(self._measure(self.best))
+            self.best = setup.attack.search(replace(problem, trace=trace), epsilon, setup.norm, self.best)
+        searched = {} if setup.source is not None else recorded(trace)  # stored images are no search
+        self.steps.append(self._measure(self.best) | {name: value.cpu() for name, value in searched.items()})
+
+    def go_on(self, epsilon: float) -> None:
+        """Search the last budget again, as often as it was searched so far, with other random draws."""
+        before, keys = self.steps[-1], self.problem.keys
+        assert self.best is not None
+        for number in range(count := int(before[SEARCHES][0])):
+            problem = replace(self.problem, keys=rng.fold(keys, _AGAIN_STREAM + count + number), again=True)
+            self.best = self.setup.attack.search(problem, epsilon, self.setup.norm, self.best)
+        self.steps[-1] = self._measure(self.best) | doubled(before, self.best.harm)
 
     def save(self) -> None:
         """Write the state to one file, atomically. Errors: `ValueError` before the first budget, and without a file."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from runner.attacking.chunk import NOTE, Chunk
+from runner.attacking.convergence import Convergence, as_result, converged, not_converged
 from runner.attacking.degenerate import map_counts, number_flags, undefined_counts
 from runner.attacking.setup import Setup
 from runner.attacking.transfer_images import maps_of_its_own_classes
@@ -57,6 +58,8 @@ def content_of(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame) -> dic
     counts = map_counts([chunk.clean_maps for chunk in chunks], [chunk.steps for chunk in chunks], setup.epsilons)
     verdict = _verdict(setup, chunks)
     flags = number_flags(counts, rows, list(setup.metrics))
+    found = _convergence(setup, chunks)
+    flags["not_converged"] = not_converged(found)
     if setup.run is not None:  # nobody says how a network that a caller in Python gives was trained
         flags["untrained_network"] = untrained_flag(setup.config)
     return {
@@ -68,6 +71,7 @@ def content_of(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame) -> dic
         "kept_by": setup.attack.measure,
         "stochastic": setup.attribution.stochastic,
         "twin": _twin(setup, chunks),
+        **as_result(found, setup.measure, _gradients(setup)),
         **_certificate(setup),
         **_source(setup, chunks),
         "degenerate_maps": counts,
@@ -86,6 +90,18 @@ def _twin(setup: Setup, chunks: Sequence[Chunk]) -> dict[str, float | None]:
     if setup.beta is None:
         return {"beta": None, "map_cosine": None}
     return {"beta": setup.beta, "map_cosine": mean_cosine(torch.cat([chunk.twin_cosine() for chunk in chunks]))}
+
+
+def _convergence(setup: Setup, chunks: Sequence[Chunk]) -> dict[float, Convergence]:
+    """By budget; those without a search are left out."""
+    steps = [chunk.steps for chunk in chunks]
+    found = {epsilon: converged(steps, place, setup.measure) for place, epsilon in enumerate(setup.epsilons)}
+    return {epsilon: one for epsilon, one in found.items() if one is not None}
+
+
+def _gradients(setup: Setup) -> int:
+    """Gradients of the map, or of the loss, for each candidate of the attack."""
+    return int(getattr(setup.attack, "eot", 1)) if setup.attack.order > 0 else 0
 
 
 def _certificate(setup: Setup) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from runner.attacking.convergence import Until
 from runner.core import rng
 from runner.core.config import Config
 from runner.core.errors import ConfigError
@@ -54,6 +55,8 @@ class Setup:
     """Whether the maps of the clean and the perturbed image share their noise."""
     keeps_images: bool = False
     """Whether the perturbed images of every budget are kept."""
+    until: Until = field(default_factory=Until)
+    """When a budget has been searched enough."""
     certificate: Certificate | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
     """The columns of identity that the rows carry."""
@@ -80,6 +83,7 @@ class Setup:
             attack_seed=run.config["attack_seed"],
             common_noise=run.config["metrics"]["common_noise"],
             keeps_images=run.keeps_images,
+            until=Until.of(run.config["attack"]),
             certificate=parts.certificate,
             columns=run.columns,
             run=run,
@@ -105,6 +109,11 @@ class Setup:
         """(reference maps, maps) -> (N,): the attack's measure, larger is worse."""
         measure = self.attack.measure
         return _no_metric if measure == OBJECTIVE else harm_by(self.metrics, measure)
+
+    @property
+    def measure(self) -> Metric | ContextualMetric | None:
+        """The metric that images are kept by; None for the attack's own objective."""
+        return self.metrics.get(self.attack.measure)
 
     @cached_property
     def twin(self) -> Any:

@@ -54,7 +54,7 @@ class Direction:
 def sample(problem: Problem) -> Problem:
     """The problem of the first `EXAMPLES` examples."""
     few = {name: getattr(problem, name)[:EXAMPLES] for name in ("images", "targets", "partners", "keys")}
-    return replace(problem, **few, stored=None, watch=None)
+    return replace(problem, **few, stored=None, watch=None, trace=None)
 
 
 def best_direction(climbs: Sequence[Climb], keys: Tensor) -> Direction:

@@ -75,7 +75,7 @@ class GradientAttack:
         """The most harmful images inside the ball, from all restarts and `best`."""
         judge, raise_this = self._judge(problem), self._ascent(problem)
         for restart in range(self.restarts):
-            engine = self._engine(self.random_start or restart > 0)
+            engine = self._engine(self.random_start or restart > 0 or problem.again)
             found = _Kept(
                 judge, best if self.keep == "best" else replace(best, found=torch.zeros_like(best.found)), self.keep
             )

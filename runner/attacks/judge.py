@@ -53,13 +53,20 @@ class Judge:
 
     def better(self, best: Best, images: Tensor) -> Best:
         """`best`, replaced by the candidate for each example where that is more harmful and keeps the label."""
-        harm, kept = self.look(images)
+        harm, kept = self.candidate(images)
         return merge(best, Best(images, harm, kept), kept & (harm > best.harm))
 
     def latest(self, best: Best, images: Tensor) -> Best:
         """`best`, replaced by the candidate for each example where that keeps the label, more harmful or not."""
-        harm, kept = self.look(images)
+        harm, kept = self.candidate(images)
         return merge(best, Best(images, harm, kept), kept)
+
+    def candidate(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What `look` sees, of images that may be kept: the search's trace sees them too."""
+        harm, kept = self.look(images)
+        if self.problem.trace is not None:
+            self.problem.trace.see(kept, harm)
+        return harm, kept
 
 
 def require_metric(measure: str) -> None:

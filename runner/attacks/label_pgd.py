@@ -49,7 +49,10 @@ class LabelAttack:
         """The images with the largest margin, from the search and `best`."""
         for restart in range(self.restarts):
             ascent = _Ascent(problem, self._loss, best)
-            engine, keys = self._engine(self.random_start or restart > 0), rng.fold(problem.keys, restart)
+            engine, keys = (
+                self._engine(self.random_start or restart > 0 or problem.again),
+                rng.fold(problem.keys, restart),
+            )
             last = engine(ascent, problem.images, epsilon, norm, keys, best.images)
             ascent.keep(last, _logits(problem, last))
             best = ascent.best
@@ -106,4 +109,6 @@ class _Ascent:
     def keep(self, images: Tensor, logits: Tensor) -> None:
         """Keep these images where their margin is larger."""
         harm = _finite_margins(logits, self.problem.targets)
+        if self.problem.trace is not None:
+            self.problem.trace.see(torch.ones_like(self.best.found), harm)
         self.best = merge(self.best, replace(self.best, images=images, harm=harm), harm > self.best.harm)

@@ -70,7 +70,7 @@ class NaturalEvolution:
             estimate = normalise(self._estimate(judge, images, drawn), "l2")
             gradient = self.momentum * gradient + (1.0 - self.momentum) * estimate
             images = project(images + size * normalise(gradient, norm), problem.images, epsilon, norm)
-            harm, kept = judge.look(images)
+            harm, kept = judge.candidate(images)
             best = merge(best, Best(images, harm, kept), kept & (harm > best.harm))
             again = _begin(problem, best, rng.fold(drawn, self.pairs), epsilon, norm)
             images = torch.where(kept.reshape(-1, 1, 1, 1), images, again)

@@ -49,9 +49,8 @@ class SensMax(GradientAttack):
 
     def search(self, problem: Problem, epsilon: float, norm: PixelNorm, best: Best) -> Best:
         """The largest ratio, from both maxima and `best`."""
-        judge = self._judge(problem)
-        drawn = self._draw(judge, epsilon, norm, best)
-        climbed = self._climb(problem, epsilon, norm, best)
+        drawn = self._draw(self._judge(problem.beside("sampled", best.notes["sampled"])), epsilon, norm, best)
+        climbed = self._climb(problem.beside("gradient", best.notes["gradient"]), epsilon, norm, best)
         sampled = torch.maximum(best.notes["sampled"], drawn.harm)
         gradient = torch.maximum(best.notes["gradient"], climbed.harm)
         for other in (climbed, drawn):

@@ -78,8 +78,7 @@ class Suite:
     def search(self, problem: Problem, epsilon: float, norm: Norm, best: Best) -> Best:
         """The most harmful images, from all members and `best`."""
         tally = signs.Tally(best.harm)
-        watched = replace(problem, watch=tally)
-        found = {name: each.search(watched, epsilon, norm, each.start(problem)) for name, each in self.attacks.items()}
+        found = {name: _alone(name, each, problem, tally, epsilon, norm) for name, each in self.attacks.items()}
         notes = dict(best.notes) | {f"harm_{name}": one.harm for name, one in found.items()}
         strongest = Judge.by_measure(problem).start()
         for number, (name, one) in enumerate(found.items()):
@@ -148,6 +147,12 @@ class Suite:
     @property
     def _gradient_attacks(self) -> list[GradientAttack]:
         return [attack for attack in self.attacks.values() if isinstance(attack, GradientAttack) and _own(attack)]
+
+
+def _alone(name: str, attack: Attack, problem: Problem, tally: signs.Tally, epsilon: float, norm: Norm) -> Best:
+    """What a member finds from the clean images, beside the others; its candidates are tallied."""
+    start = attack.start(problem)
+    return attack.search(replace(problem.beside(name, start.harm), watch=tally), epsilon, norm, start)
 
 
 def role_of(attack: Attack) -> str:

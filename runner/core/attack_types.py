@@ -6,13 +6,15 @@ Shapes as in `runner.core.types`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from runner.core.types import NORMS, Budget, Explain, Norm, Twin
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from runner.core.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,14 @@ class Problem:
     """Maps (N, C, H, W) -> (N, H, W), as in `explain`: for attacks that also compute other attributions."""
     watch: Callable[[Tensor], None] | None = None
     """Called for every judged candidate with whether it keeps the label, (N,) bool; used by attacks made of attacks."""
+    again: bool = False
+    """Whether this budget was searched before: with other random draws than these, and `best` holds what that found."""
+    trace: Trace | None = None
+    """Sees every candidate of the search and its harm: how far the search is from its end."""
+
+    def beside(self, name: str, start: Tensor) -> Problem:
+        """The problem for a part of a search, which begins with harm `start` (N,) and runs beside the other parts."""
+        return self if self.trace is None else replace(self, trace=self.trace.beside(name, start))
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from runner.attacking.chunk import Chunk
 from runner.attacking.gallery import draw_gallery, write_gallery
 from runner.attacking.gradient_check import gradient_flags
 from runner.attacking.results import content_of, images_of, rows_of
+from runner.attacking.search import moves
 from runner.attacking.setup import Setup
 from runner.core import signals
 from runner.core.errors import require
 from runner.core.flags import as_data
-from runner.core.progress import Advance, progress
+from runner.core.progress import progress
 from runner.jobs import train
 from runner.runs.effort import save_effort
 from runner.runs.run import IMAGES, Run
@@ -87,13 +88,27 @@ def _gradient_flags(chunk: Chunk, folder: Folder) -> dict[str, Any]:
 
 
 def _search(setup: Setup, chunks: Sequence[Chunk]) -> None:
-    """Attack every chunk at every budget."""
+    """Attack every chunk at every budget; each step is saved. Errors: `StopRequested` between two steps."""
     done, columns = sum(len(chunk.steps) for chunk in chunks), setup.columns
     title = f"{columns['attack']} on {columns['attribution']}, {columns['defense']}"
-    with progress(title, len(chunks) * len(setup.epsilons), done) as advance:
-        for chunk in chunks:
-            _climb(chunk, chunks, advance)
     signals.check()
+    with progress(title, len(chunks) * len(setup.epsilons), done) as advance:
+        for chunk, epsilon in moves(chunks):
+            chunk.save()
+            save_effort(_share(chunks))
+            if (
+                count := sum(len(each.steps) for each in chunks)
+            ) > done:  # a budget that is searched again is no new step
+                done = count
+                advance(_found(chunk, epsilon))
+            signals.check()
+
+
+def _found(chunk: Chunk, epsilon: float) -> str:
+    """The first two metrics at the budget that a chunk has reached."""
+    values = chunk.steps[-1]
+    means = (f"{name} {float(values[name].nanmean()):.3f}" for name in list(chunk.setup.metrics)[:2])
+    return f"epsilon {epsilon:g}: {', '.join(means)}"
 
 
 def _share(chunks: Sequence[Chunk]) -> float:
@@ -101,20 +116,6 @@ def _share(chunks: Sequence[Chunk]) -> float:
     done = sum(len(chunk.indices) * max(len(chunk.steps) - 1, 0) for chunk in chunks)
     searches = sum(len(chunk.indices) for chunk in chunks) * (len(chunks[0].setup.epsilons) - 1)
     return done / max(searches, 1)
-
-
-def _climb(chunk: Chunk, chunks: Sequence[Chunk], advance: Advance) -> None:
-    """One step per budget, each saved. Errors: `StopRequested` between two steps."""
-    for epsilon in chunk.setup.epsilons[len(chunk.steps) :]:
-        signals.check()
-        chunk.step(epsilon)
-        chunk.save()
-        save_effort(_share(chunks))
-        values = chunk.steps[-1]
-        advance(
-            f"epsilon {epsilon:g}: "
-            + ", ".join(f"{name} {float(values[name].nanmean()):.3f}" for name in list(chunk.setup.metrics)[:2])
-        )
 
 
 def _chunk_size(setup: Setup, folder: Folder) -> int:

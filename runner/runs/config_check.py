@@ -85,6 +85,10 @@ def _check_scalars(config: Config) -> None:
     chunk, save = config["attack"]["chunk"], config["attack"]["save_images"]
     require(_whole(chunk, 1), "attack.chunk", chunk, "a whole number of at least 1")
     require(isinstance(save, bool), "attack.save_images", save, "true or false")
+    gain, cap = config["attack"].get("converge"), config["attack"].get("converge_cap", 16)
+    small = gain is None or (isinstance(gain, (int, float)) and not isinstance(gain, bool) and 0 < gain < 1)
+    require(small, "attack.converge", gain, "above 0 and below 1, or null for a single search")
+    require(_whole(cap, 1), "attack.converge_cap", cap, "a whole number of at least 1")
     require(isinstance(config.get("profile", False), bool), "profile", config.get("profile"), "true or false")
 
 

@@ -20,9 +20,12 @@ COUNTED = (
         f"runner.{room}.*"
         for room in ("attacks", "attributions", "certificates", "datasets", "defenses", "metrics", "models")
     ),
-    *(f"runner.core.{name}" for name in ("chunking", "cosine", "grid", "interception", "norms", "rng")),
+    *(f"runner.core.{name}" for name in ("chunking", "cosine", "grid", "interception", "norms", "rng", "trace")),
     *(f"runner.training.{name}" for name in ("monitoring", "optimisation", "trainer", "training_state")),
-    *(f"runner.attacking.{name}" for name in ("chunk", "degenerate", "results", "setup", "transfer_images")),
+    *(
+        f"runner.attacking.{name}"
+        for name in ("chunk", "convergence", "degenerate", "results", "search", "setup", "transfer_images")
+    ),
     "runner.stats.*",
 )
 """The modules of this project that numbers come from. A user's own modules always count; editing any other makes nothing stale."""

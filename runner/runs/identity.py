@@ -32,7 +32,10 @@ MACHINE_KEYS: dict[str, frozenset[str]] = {
 """Settings that do not change results (where and how fast something is computed), and names, which are only labels. A
 dataset's name does count: it distinguishes folders of images."""
 
-ADDED: dict[str, dict[str, Any]] = {"attack": {"eot": 1}, "dataset": {"background": None, "content": None}}
+ADDED: dict[str, dict[str, Any]] = {
+    "attack": {"eot": 1, "converge": None, "converge_cap": 16},
+    "dataset": {"background": None, "content": None},
+}
 """Keys that were added to a group after runs had been stored, with the value that gives the old behaviour. At that value they
 count as absent, so that finished runs stay finished. Add a key here when it is introduced, never later."""
 

@@ -26,7 +26,7 @@ from runner.runs.identity import RANDOM
 
 LABELS: dict[str, frozenset[str]] = {
     "dataset": frozenset({"name", "content", "shape", "classes", "top_k", "augmentation"}),
-    "attack": frozenset({"name", "chunk", "save_images", "source"}),
+    "attack": frozenset({"name", "chunk", "save_images", "source", "converge", "converge_cap"}),
 }
 """Keys of a group that are not arguments of its object; every group has `name`, its label in folders and tables."""
 

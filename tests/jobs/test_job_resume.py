@@ -102,6 +102,25 @@ def test_stopped_before_a_step_was_saved(compose, undisturbed, monkeypatch) -> N
     pd.testing.assert_frame_equal(rows_of(config), undisturbed(*STOCHASTIC), check_exact=True)
 
 
+@pytest.mark.parametrize("stopped", [1, 2, 4])
+def test_stopped_while_a_budget_is_searched_again(compose, undisturbed, monkeypatch, stopped: int) -> None:
+    more = ("attack.converge=0.0001", "attack.converge_cap=4", "attack.steps=2")
+    config, again, taken = compose(*more), Chunk.go_on, []
+
+    def stop(self: Chunk, epsilon: float) -> None:
+        if len(taken) == stopped:
+            raise KeyboardInterrupt
+        taken.append(epsilon)
+        again(self, epsilon)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Chunk, "go_on", stop)
+        with pytest.raises(KeyboardInterrupt):
+            do(config)
+    do(config)
+    pd.testing.assert_frame_equal(rows_of(config), undisturbed(*more), check_exact=True)
+
+
 @pytest.mark.parametrize("place", ["_write", "write_gallery", "content_of"])
 def test_stopped_after_the_last_step(compose, undisturbed, monkeypatch, place: str) -> None:
     config = compose(*STOCHASTIC)
@@ -127,7 +146,7 @@ def test_a_torn_state_is_done_again(compose, undisturbed, monkeypatch) -> None:
     file.write_bytes(file.read_bytes()[:-10])
     taken = stop_after(monkeypatch, 1000)
     do(config)
-    assert len(taken) == STEPS - 2
+    assert len(taken) == STEPS - 3  # each of the two chunks had taken three
     pd.testing.assert_frame_equal(rows_of(config), undisturbed(), check_exact=True)
 
 
