@@ -32,7 +32,16 @@ SMALL = (
 )
 GRID = ("epsilon.stop=0.6", "epsilon.step=0.2")
 STEPS = {
-    *("topk", "mass_center", "manipulate", "manipulate_free", "target_region", "cosine", "spearman_surrogate"),
+    *(
+        "topk",
+        "topk_overlap",
+        "mass_center",
+        "manipulate",
+        "manipulate_free",
+        "target_region",
+        "cosine",
+        "spearman_surrogate",
+    ),
     *("sens_max", "sparse", "spatial", "label_pgd", "suite"),
 }
 _OUTPUTS = "/the/outputs"
@@ -50,6 +59,7 @@ def pytest_collection_finish() -> None:
 def _small(overrides: tuple[str, ...]) -> Config:
     attacks = [text.split("=")[1] for text in overrides if text.startswith("attack=")] or ["topk"]
     steps = ["attack.steps=3"] if attacks[-1] in STEPS else []
+    steps += [] if "attack" in {text.split("=")[0] for text in overrides} else ["attack=topk"]
     groups = {text.split("=")[0] for text in overrides}
     sizes = [] if "model" in groups else ["model.widths=[16]"]
     sizes += [] if "epsilon" in groups else GRID

@@ -49,7 +49,7 @@ def attack(  # noqa: PLR0913  (one parameter an input)
     images: Array,
     labels: Array | None = None,
     attribution: str | Attribution | Callable[..., Tensor] = "saliency",
-    attack: str | Any = "topk",
+    attack: str | Any = "topk_overlap",
     *,
     epsilons: Sequence[float | int | str] = (0.25, 0.5, 1.0),
     norm: Budget = "l2",

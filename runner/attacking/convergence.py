@@ -64,8 +64,10 @@ class Convergence:
     """Mean harm at one budget after 1/8, 1/4, 1/2 and all of its candidates; larger is worse for the attribution."""
 
     harm: tuple[float, ...]
-    scale: float
-    """What gains are relative to: 1 for a bounded measure, the harm done for others."""
+    clean: float
+    """That of the clean images."""
+    bounded: bool
+    """Whether the measure is: then gains are in its units, else relative to the harm done."""
     searches: int
     candidates: int
     """Judged images per example."""
@@ -82,7 +84,8 @@ class Convergence:
         return self.gain * min(1.0, self.gain / before) if before > 0 else self.gain
 
     def _relative(self, gain: float) -> float:
-        return gain / self.scale if gain > 0 else 0.0
+        scale = 1.0 if self.bounded else self.harm[-1] - self.clean
+        return gain / scale if gain > 0 and scale > 0 else 0.0
 
 
 Steps = Sequence[Mapping[str, Tensor]]
@@ -99,11 +102,11 @@ def converged(chunks: Sequence[Steps], place: int, measure: Metric | ContextualM
         return None
     traced = torch.stack([torch.cat([step[name] for step in steps]) for name in _NAMES])
     harm = traced[:, traced.isfinite().all(dim=0)].mean(dim=1)
-    bounded = measure is not None and all(map(math.isfinite, measure.range))
     clean = torch.cat([chunk[0]["attack_harm"] for chunk in chunks]).nanmean()
     return Convergence(
         harm=tuple(harm.nan_to_num().tolist()),
-        scale=1.0 if bounded else max(float((harm[-1] - clean).nan_to_num()), 1e-12),
+        clean=float(clean.nan_to_num()),
+        bounded=measure is not None and all(map(math.isfinite, measure.range)),
         searches=int(steps[0][SEARCHES][0]),
         candidates=int(steps[0][CANDIDATES][0]),
     )
@@ -112,25 +115,28 @@ def converged(chunks: Sequence[Steps], place: int, measure: Metric | ContextualM
 def as_result(
     found: Mapping[float, Convergence], measure: Metric | ContextualMetric | None, gradients: int
 ) -> dict[str, Any]:
-    """`convergence` of result.json, from the convergence at each budget. Empty for an attack that searches nothing.
+    """`convergence` of result.json, from that at each budget: the largest gain, what all budgets cost, and a table.
 
-    `harm` is stated in the measure's own units and sign. `gradients`: those of one candidate.
+    `found` of a budget is stated in the measure's own units and sign. `gradients`: those of one candidate. `harm`: how much the
+    measure was moved, on average over the budgets. Empty for an attack that searches nothing.
     """
     if not found:
         return {}
     sign = -1.0 if measure is not None and measure.direction == "higher" else 1.0
+    candidates = sum(one.candidates for one in found.values())
     table = {
         f"{epsilon:g}": {
             "found": [sign * value for value in one.harm],
-            "gain": one.gain,
-            "next_gain": one.next_gain,
-            "searches": one.searches,
-            "candidates": one.candidates,
-            "gradients": one.candidates * gradients,
+            **{"gain": one.gain, "next_gain": one.next_gain, "searches": one.searches, "candidates": one.candidates},
         }
         for epsilon, one in found.items()
     }
-    return {"convergence": {"shares": list(SHARES), "gain": max(one.gain for one in found.values()), "budgets": table}}
+    whole = {
+        "gain": max(one.gain for one in found.values()),
+        "harm": sum(one.harm[-1] - one.clean for one in found.values()) / len(found),
+        **{"candidates": candidates, "gradients": candidates * gradients},
+    }
+    return {"convergence": {**whole, "shares": list(SHARES), "budgets": table}}
 
 
 def not_converged(found: Mapping[float, Convergence]) -> Flag:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -64,8 +64,9 @@ def _attack(run: Run, folder: Folder, tracker: Tracker) -> dict[str, Any]:
     flags = trained.get("flags", {}) | _gradient_flags(chunks[0], folder)
     _search(setup, chunks)
     rows = rows_of(setup, chunks)
-    _write(setup, chunks, rows, folder, tracker)
     content = content_of(setup, chunks, rows)
+    _write(setup, chunks, rows, folder, tracker)
+    _track_convergence(content, tracker)
     flags |= content.get("flags", {})
     return {**content, "flags": flags, **{key: trained.get(key) for key in FROM_TRAINING}}
 
@@ -149,3 +150,12 @@ def _track(setup: Setup, rows: pd.DataFrame, folder: Folder, tracker: Tracker) -
         tracker.log(values, step_name="epsilon", step=float(str(epsilon)))
     tracker.table("rows", rows)
     tracker.artifact("rows", "rows", [folder.path / "rows.parquet", folder.path / "config.yaml"], {})
+
+
+def _track_convergence(content: Mapping[str, Any], tracker: Tracker) -> None:
+    """How near the search is to its end, at each budget and at the worst one."""
+    if "convergence" not in content:
+        return
+    for epsilon, budget in content["convergence"]["budgets"].items():
+        tracker.log({"attack/gain_of_last_doubling": budget["gain"]}, step_name="epsilon", step=float(epsilon))
+    tracker.summary({"gain_of_last_doubling": content["convergence"]["gain"]})

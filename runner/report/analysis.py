@@ -13,7 +13,7 @@ import pandas as pd
 from runner.report.attack_suites import suite_members
 from runner.report.certificate_bands import certificate_bands
 from runner.report.comparisons import comparisons
-from runner.report.data import IDENTITY, PANEL, SETTING, ReportData, select
+from runner.report.data import CONVERGENCE, IDENTITY, PANEL, SETTING, ReportData, select
 from runner.report.flagged import flags_of
 from runner.report.naming import budget_phrase, in_order, natural_key, words
 from runner.report.transfers import transfers
@@ -136,7 +136,8 @@ class Analysis:
             "undefined_in": _undefined(curves),
             "n_seeds": len(runs),
         }
-        record |= {key: float(runs[key].mean()) for key in ("twin_beta", "twin_map_cosine")}
+        means = ("twin_beta", "twin_map_cosine", *(f"convergence_{name}" for name in CONVERGENCE))
+        record |= {key: float(runs[key].mean()) for key in means}
         record["flags"] = ", ".join(map(words, flags_of(runs)))
         failed = len(_failed_seeds(self.data.failures, group_id) - set(map(str, runs["seed"])))
         return {**record, "failed": failed, "failure_rate": failed / max(failed + len(runs), 1)}

@@ -24,6 +24,9 @@ PANEL = (*SETTING, "attribution", "attack")
 
 IDENTITY = (*PANEL, "defense", "group_id")
 
+CONVERGENCE = ("gain", "harm", "candidates", "gradients")
+"""What the report takes of an attack's `convergence`, as columns `convergence_NAME`; nan for an attack that searches nothing."""
+
 
 @dataclass(frozen=True)
 class MetricInfo:

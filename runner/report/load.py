@@ -12,7 +12,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from runner.core.errors import StoreError
-from runner.report.data import IDENTITY, PANEL, Gallery, MetricInfo, ReportData, select
+from runner.report.data import CONVERGENCE, IDENTITY, PANEL, Gallery, MetricInfo, ReportData, select
 from runner.report.naming import series_names
 from runner.stats.claims import Claim
 from runner.store.folder import Folder
@@ -95,8 +95,10 @@ def _scalars(folder: Path, result: Mapping[str, Any]) -> Result:
     source = {
         f"source_{key}": math.nan if value is None else value for key, value in (result.get("source") or {}).items()
     }
+    near = {f"convergence_{key}": math.nan for key in CONVERGENCE}
+    near |= {f"convergence_{key}": result["convergence"][key] for key in CONVERGENCE if result.get("convergence")}
     nested = {key: result[key] for key in ("suite", "flags") if result.get(key)}
-    return {**defaults, **flat, **twin, **source, **nested, "measured": list(result["metrics"])}
+    return {**defaults, **flat, **twin, **source, **near, **nested, "measured": list(result["metrics"])}
 
 
 def _metrics(results: Sequence[Mapping[str, Any]]) -> dict[str, MetricInfo]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from runner.attacks.objectives import Manipulate, MassCenter, Original, TopK, mass_centers, shares
+from runner.attacks.objectives import Manipulate, MassCenter, Original, TopK, TopKOverlap, mass_centers, shares
 from runner.core.errors import ConfigError
 
 MAPS = torch.tensor([[[4.0, 3.0], [2.0, 1.0]]])
@@ -25,9 +25,24 @@ def test_topk_of_the_current_map_follows_the_map():
     assert value(torch.tensor([[[1.0, 1.0], [4.0, 4.0]]]), PROBABILITIES).item() == pytest.approx(-0.8)
 
 
-def test_topk_refuses_a_k_above_the_pixels():
+@pytest.mark.parametrize("objective", [TopK, TopKOverlap])
+def test_topk_refuses_a_k_above_the_pixels(objective):
     with pytest.raises(ConfigError, match=r"metrics.k=5: must be at most the 4 pixels"):
-        TopK(k=5).bind(original())
+        objective(k=5).bind(original())
+
+
+def test_the_overlap_counts_pixels_above_the_border_smoothly():
+    """The border is the second largest value, 3: sigmoids of 4/3 - 1, 0 (originally in) and 2/3 - 1, 1/3 - 1 (out), by 0.5."""
+    inside, outside = (torch.tensor(values).sigmoid().sum() for values in ([2 / 3, 0.0], [-2 / 3, -4 / 3]))
+    value = TopKOverlap(k=2, temperature=0.5).bind(original())
+    assert value(MAPS, PROBABILITIES).item() == pytest.approx(float(outside - inside) / 2)
+
+
+def test_a_narrow_border_counts_as_the_metric_does():
+    """1 - 2 * (share of the original top k that is left), but for the pixel on the border, which counts half."""
+    value = TopKOverlap(k=2, temperature=1e-3).bind(original())
+    assert value(torch.tensor([[[1.0, 3.0], [4.0, 2.0]]]), PROBABILITIES).item() == pytest.approx((1 - 0.5) / 2)
+    assert value(torch.zeros(1, 2, 2), PROBABILITIES).isfinite().all()
 
 
 def test_mass_center_is_the_squared_distance_of_the_centres():
@@ -54,3 +69,13 @@ def test_maps_that_sum_to_their_pixels_weigh_more():
 
 def test_a_zero_map_has_zero_shares():
     assert torch.equal(shares(torch.zeros(1, 2, 2)), torch.zeros(1, 2, 2))
+
+
+def test_the_gradient_of_the_overlap_is_that_with_a_fixed_border():
+    value, k, width = TopKOverlap(k=2, temperature=0.5).bind(original()), 2, 0.5
+    maps = torch.tensor([[[1.0, 3.0], [4.0, 2.5]]], requires_grad=True)
+    (found,) = torch.autograd.grad(value(maps, PROBABILITIES).sum(), maps)
+    again = maps.detach().requires_grad_()
+    above = ((shares(again) / (3.0 / 10.5) - 1) / width).sigmoid()
+    signs = torch.tensor([[[-1.0, -1.0], [1.0, 1.0]]])
+    torch.testing.assert_close(found, torch.autograd.grad((above * signs).sum() / k, again)[0])

@@ -116,6 +116,8 @@ def test_its_gradient_is_that_of_finite_differences(any_attack: Plugin) -> None:
             "gradients come from runner.attacks.engine.values_and_direction"
         )
         assert not found or any(gradient.any() for *_, gradient in found)
+        if not getattr(getattr(any_attack.build(), "objective", None), "exact_gradient", True):
+            continue
         first = found[:3]
         errors = [slope_error(partial(raised, step=step), at, gradient) for raised, at, step, gradient in first]
         known = [error for error in errors if error < float("inf")]  # a distance has a kink where it is zero

@@ -1,4 +1,4 @@
-"""The page's table of conditions: examples, success of the attack, labels, softplus twin, undefined values, failed seeds."""
+"""The page's table of conditions: examples, success of the attack, labels, softplus twin, convergence and cost, failed seeds."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def _row(record: Mapping[Any, Any]) -> dict[str, str]:
         "label kept, %": _percent(record["label_preserved"]),
         "softplus twin β": show(record["twin_beta"], ".3g"),
         "cosine of twin's map": show(record["twin_map_cosine"], ".3g"),
+        "gain of the last doubling": show(record["convergence_gain"], ".3f"),
+        "images judged": show(record["convergence_candidates"], ".0f"),
+        "harm per 1,000": show(
+            1000 * record["convergence_harm"] / (record["convergence_candidates"] or math.nan), ".3g"
+        ),
         "undefined values": words(record["undefined_in"]) or "0",
         "failed": f"{int(record['failed'])} ({100 * record['failure_rate']:.0f} %)",
     }
