@@ -28,6 +28,10 @@ NOTHING = ("certificate=null", "experiment=null")
 """Groups of which a config may have no option; Hydra itself refuses null for a group on the command line."""
 
 
+HYDRAS = ("hydra.launcher", "hydra.sweeper")
+"""Nodes of Hydra that are mappings; it says of another value only that it is not iterable."""
+
+
 def main(run: Callable[[], None]) -> int:  # noqa: PLR0911
     """Call a `hydra.main` function. Returns the exit code: 0 done, 1 a job failed or could not be composed, 2 bad input.
 
@@ -94,13 +98,16 @@ def refuse_choices(arguments: list[str]) -> None:
     for text in arguments:
         key, _, value = text.lstrip("+").partition("=")
         allowed = options(key.partition("@")[0]) if key else []
-        if text[:1] in ("~", "-") or not value or not allowed or key.startswith("hydra/"):
+        hydras = key == "hydra" or key.startswith("hydra/")
+        if text[:1] in ("~", "-") or not value or not (allowed or hydras or key in HYDRAS):
             continue
         (chosen,) = (override.value() for override in OverridesParser.create().parse_overrides([text]))
+        if key in HYDRAS:
+            require(isinstance(chosen, dict), key, value, f"its settings, as {key}.KEY=VALUE")
+            continue
         names = chosen if isinstance(chosen, list) else getattr(chosen, "list", [chosen])  # or the choices of a sweep
-        require(
-            not any(isinstance(name, int | float | None) for name in names), key, value, f"one of {', '.join(allowed)}"
-        )
+        told = "the name of one of its options" if hydras else f"one of {', '.join(allowed)}"
+        require(not any(isinstance(name, int | float | None) for name in names), key, value, told)
 
 
 def _without_traceback(error: Exception) -> str:

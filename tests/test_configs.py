@@ -84,6 +84,15 @@ def test_every_group_of_the_contract_is_there() -> None:
     assert len(ALONE) > 35
 
 
+@pytest.mark.parametrize("name", options("hydra/launcher"))
+def test_every_option_of_a_launcher_stands_in_its_yaml(name: str) -> None:
+    stated = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "hydra" / "launcher" / f"{name}.yaml"))
+    composition = OmegaConf.to_container(composed(f"hydra/launcher={name}", hydra_node=True), resolve=False)
+    launcher = composition["hydra"]["launcher"]
+    del stated["defaults"], launcher["_target_"]
+    assert stated == launcher
+
+
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_yaml_opens_with_a_comment(path: Path) -> None:
     assert path.read_text().startswith("# ")

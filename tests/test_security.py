@@ -149,7 +149,7 @@ def test_no_code_of_ours_loads_by_pickle() -> None:
 # ---- paths stay in the store
 
 
-ESCAPES = ["../../escaped", "/escaped", "..", "a/../../../escaped", "~/escaped", "x\0y", ""]
+ESCAPES = ["../../escaped", "/escaped", "..", "a/../../../escaped", "~/escaped", "x\0y"]
 
 
 def tree(folder: Path) -> set[Path]:
@@ -169,7 +169,7 @@ def test_names_of_options_make_no_path(compose, tmp_path: Path, name: str) -> No
     assert not Path("/escaped").exists()
 
 
-@pytest.mark.parametrize("name", [name for name in ESCAPES if name])
+@pytest.mark.parametrize("name", ESCAPES)
 def test_names_of_sweeps_are_refused_before_anything_is_made(compose, tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="^sweep="):
         do(compose("job=train") | {"sweep": name})
@@ -178,7 +178,7 @@ def test_names_of_sweeps_are_refused_before_anything_is_made(compose, tmp_path: 
     assert {path for path in tree(tmp_path) if path != Path("outputs")} == set()
 
 
-@pytest.mark.parametrize("name", [name for name in ESCAPES if name])
+@pytest.mark.parametrize("name", ESCAPES)
 def test_the_name_of_a_report_makes_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     made: list[Path] = []
     monkeypatch.setattr("runner.report.build.build_report", lambda attacks, models, folder, *rest: made.append(folder))
@@ -196,7 +196,7 @@ def test_a_file_of_the_store_cannot_lead_out_of_it(compose, tmp_path: Path, name
     files.write_json(outputs / "sweeps" / "mine" / "cells.json", {"cells": [{"job": "attack", "folder": named}]})
     with pytest.raises(StoreError, match="which is not in it"):
         do(compose("job=report") | {"report": {"sweep": "mine", "runs": None, "name": None}})
-    Folder(outputs / "evaluations" / "e").record("ok", {"job": "evaluate", "runs": [named]})
+    Folder(outputs / "evaluations" / "e").record("ok", {"job": "evaluate", "seconds": 1.0, "runs": [named]})
     with pytest.raises(StoreError, match="which is not in it"):
         report_on([outputs / "evaluations" / "e"], outputs, "x")
 

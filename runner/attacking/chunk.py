@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,7 @@ _NOTE = "best.note."
 _AGAIN_STREAM = 7_000_003
 NOTE = "attack_"
 """Prefix of the columns of an attack's notes."""
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -56,7 +58,11 @@ class Chunk:
         saved = files.read_tensors(file)
         lacks_images = setup.keeps_images and saved is not None and "0.images" not in saved[0]
         if saved is not None and saved[1].get("run_id") == setup.identity and not lacks_images:
-            chunk._restore(saved[0], int(saved[1]["steps"]))
+            try:
+                chunk._restore(saved[0], int(saved[1]["steps"]))
+            except (KeyError, ValueError) as error:
+                log.warning("%s cannot be read (it lacks %s): its work starts from the beginning", file, error)
+                return cls.new(setup, indices, file)
         return chunk
 
     def step(self, epsilon: float) -> None:

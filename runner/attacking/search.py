@@ -29,7 +29,9 @@ def _to_go_on(chunks: Sequence[Chunk], place: int) -> list[Chunk]:
     """The chunks that search this budget once more: all that an interrupted round left, or all, or none."""
     if any(len(chunk.steps) > place + 1 for chunk in chunks):
         return []
-    counts = [int(chunk.steps[place][SEARCHES][0]) if SEARCHES in chunk.steps[place] else 0 for chunk in chunks]
+    if any(SEARCHES not in chunk.steps[place] for chunk in chunks):  # no search, or saved before searches were counted
+        return []
+    counts = [int(chunk.steps[place][SEARCHES][0]) for chunk in chunks]
     if min(counts) < max(counts):
         return [chunk for chunk, count in zip(chunks, counts, strict=True) if count == min(counts)]
     until = chunks[0].setup.until

@@ -17,7 +17,9 @@ def levels(baseline: Baseline) -> list[float]:
     listed = isinstance(baseline, Sequence) and not isinstance(baseline, str)
     values = baseline if listed else [baseline]
     require(len(values) > 0, "attribution.baseline", baseline, "a number, or a list of one a channel")  # type: ignore[arg-type]
-    return [float(exact(value, "attribution.baseline")) for value in values]  # type: ignore[union-attr, arg-type]
+    numbers = [float(exact(value, "attribution.baseline")) for value in values]  # type: ignore[union-attr, arg-type]
+    require(all(0 <= number <= 1 for number in numbers), "attribution.baseline", baseline, "in [0, 1], as pixels are")
+    return numbers
 
 
 def level_image(baseline: Baseline, images: Tensor) -> Tensor:

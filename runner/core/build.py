@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from runner.core.errors import ConfigError, is_disk_error, unknown_key
+from runner.core.errors import ConfigError, NotFiniteError, StoreError, is_disk_error, unknown_key
 from runner.core.locate import locate
 from runner.core.type_hints import check_types
 
@@ -27,7 +27,7 @@ def build(node: DictConfig | Mapping[str, Any], key: str, **extra: Any) -> Any:
     Errors: `ConfigError` for a key that the target does not take, a value of the wrong type, or one that the target rejects.
     """
     container: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
-    _check_keys(container, key, set(extra))
+    check_node(container, key, set(extra))
     try:
         return instantiate(container, **extra, _convert_="all")
     except InstantiationException as error:
@@ -39,6 +39,11 @@ def build(node: DictConfig | Mapping[str, Any], key: str, **extra: Any) -> Any:
         if isinstance(cause, OSError) and not is_disk_error(cause):
             place = f"{key}.root={container['root']}" if container.get("root") else key
             raise ConfigError(f"{place}: cannot be read ({cause})") from error
+        if isinstance(cause, StoreError | NotFiniteError):
+            raise cause from None
+        if isinstance(cause, ValueError | ArithmeticError | LookupError):
+            told = (str(cause).strip().splitlines() or [""])[0]
+            raise ConfigError(f"{key}: its values cannot be used ({type(cause).__name__}: {told})") from error
         raise
 
 
@@ -56,11 +61,11 @@ def called(make: Callable[[], T], key: str) -> T:
         ) from error
 
 
-def _check_keys(node: Any, key: str, extra: set[str]) -> None:
-    """Reject keys that the target, or a nested target, does not take; done before any of them is called."""
+def check_node(node: Any, key: str, extra: set[str]) -> None:
+    """Reject keys that the target, or a nested target, does not take, and values of other types; calls none of them."""
     if isinstance(node, list):
         for index, item in enumerate(node):
-            _check_keys(item, f"{key}.{index}", set())
+            check_node(item, f"{key}.{index}", set())
     if not isinstance(node, dict):
         return
     if "_target_" in node:
@@ -73,7 +78,7 @@ def _check_keys(node: Any, key: str, extra: set[str]) -> None:
         for name in sorted(_required(target) - extra - set(node)) if not {"_partial_", "_args_"} & set(node) else ():
             raise ConfigError(f"{key}.{name}: cannot be left out; it must have a value, as {key}.{name}=VALUE")
     for name, item in node.items():
-        _check_keys(item, f"{key}.{name}", set())
+        check_node(item, f"{key}.{name}", set())
 
 
 def _parameters(target: Any) -> set[str] | None:

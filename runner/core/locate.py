@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.utils import get_object
 
-from runner.core.errors import ConfigError
+from runner.core.errors import ConfigError, require
 from runner.core.vision import torchvision
 
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs, in several lines, the error that it then raises
@@ -22,10 +22,12 @@ def locate(path: str, key: str) -> Any:
     """
     search_working_directory()
     try:
-        return _found(path)
+        found = _found(path)
     except Exception as error:
         lines = [line for line in str(error).splitlines() if not line.startswith("Are you sure")]
         raise ConfigError(f"{key}={path}: cannot be imported ({' '.join(lines)})") from error
+    require(callable(found), key, path, f"a class or function, not a {type(found).__name__}")
+    return found
 
 
 def search_working_directory() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -65,13 +65,19 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, choice) for choice in get_args(hint))
     if origin in (list, tuple, Sequence):
         return isinstance(value, list | tuple) and all(fits(item, _item(hint)) for item in value)
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping)
     if origin is Literal:
         return any(value == choice and type(value) is type(choice) for choice in get_args(hint))
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint) if hint in _WORDS else True
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    scalar = isinstance(value, str | int | float | list | NoneType)
+    return isinstance(value, hint) if hint in _WORDS else not (scalar and _is_described(hint))
+
+
+def _is_described(hint: Any) -> bool:
+    """Whether a config gives such a value as a node of its own: a function, or an object of this project."""
+    return get_origin(hint) is Callable or (inspect.isclass(hint) and hint.__module__.startswith("runner."))
 
 
 def words(hint: Any) -> str:
@@ -81,8 +87,12 @@ def words(hint: Any) -> str:
         return " or ".join(dict.fromkeys(words(choice) for choice in arguments))
     if origin in (list, tuple, Sequence):
         return f"a list, each item {words(_item(hint))}"
+    if origin in (dict, Mapping):
+        return "a mapping of names"
     if origin is Literal:
         return "one of " + ", ".join(str(choice) for choice in arguments)
+    if _is_described(hint):
+        return f"an option with a _target_: {'a function' if get_origin(hint) is Callable else hint.__name__}"
     return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
 
 

@@ -17,6 +17,9 @@ from runner.datasets.disk import LeftOut, hidden
 _HOPS = 40
 """Links that one name may lead over, as in Linux; more are a loop."""
 
+_PIECE = 2**20
+"""Bytes read at once."""
+
 
 class _Member(tarfile.TarInfo):
     """A member of an archive that was not cut: `tarfile` itself takes a missing or broken header for the end."""
@@ -37,6 +40,7 @@ def members(source: Path, left: LeftOut) -> dict[str, int]:
     with _opened(source) as tar:
         for member in tar:
             names.add(member)
+        _read_on(tar)
     return dict(names.walk("", "", ("",), left))
 
 
@@ -120,6 +124,13 @@ def _opened(source: Path) -> Iterator[tarfile.TarFile]:
     except Exception as error:  # OSError, EOFError, or the decompressor's own
         reason = "cut or damaged" if "\n" in str(error) else error  # tarfile lists what it tried
         raise ConfigError(f"dataset.root={source}: the archive cannot be read to its end ({reason})") from error
+
+
+def _read_on(tar: tarfile.TarFile) -> None:
+    """To the end of the file, where gzip and xz keep what they are checked with; `tarfile` stops at the tar's own end."""
+    rest: IO[bytes] = tar.fileobj  # type: ignore[assignment]  # None where it is closed
+    while rest.read(_PIECE):
+        pass
 
 
 def _plain(name: str) -> str:

@@ -20,8 +20,8 @@ from torch import Tensor
 from runner.core.errors import ConfigError
 from runner.store.files import read_tensors, replacing
 
-FORMAT = 2
-"""Raised when the same file is decoded to other pixels: 2 scales pictures of more than 8 bits."""
+FORMAT = 3
+"""Raised when the same file is decoded to other pixels: 2 scales pictures of more than 8 bits, 3 finds their transparent value."""
 _log = logging.getLogger(__name__)
 
 

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageColor
 
 from runner.core.errors import ConfigError, require
+from runner.datasets.unread import READ
 
 Background = float | str | Sequence[float]
 _SIXTEEN, _THIRTY_TWO = 2**16 - 1, 2**31 - 1
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 """Tags of TIFF: bits a sample, 0 where white is zero, 2 where numbers are signed."""
+_HELD: Mapping[str, Callable[[int], int]] = {
+    "L;2": lambda value: 85 * value,
+    "L;4": lambda value: 17 * value,
+    "RGB;16B": lambda value: value >> 8,
+}
+"""Pixels of a PNG that Pillow holds as other numbers than the file."""
 
 
 def eight_bits(image: Image.Image, channels: int, background: Background | None) -> Image.Image:
     """`image` as RGB (`channels` 3) or grey (1), over `background` where it is transparent (None: alpha is dropped).
 
     Modes of 8 bits and fewer as torchvision's default loader has them, `convert`; deeper ones are scaled by their range.
-    Errors: `ValueError` for numbers outside that range.
+    Errors: `ValueError` for numbers outside that range, or of a type that Pillow misreads.
     """
+    if image.mode == "L" and _signed(image):
+        raise ValueError(f"a TIFF of int8; {READ}")  # Pillow reads -1 as 255
+    clear = None if background is None else _transparent(image)
     if image.mode == "F" or image.mode.startswith("I"):
-        image = Image.fromarray(_scaled(image))
-    elif background is not None and image.has_transparency_data:
+        image = _deep(image, clear)
+    elif clear is not None:
+        image = image.copy()
+        image.info["transparency"] = clear
+    if background is not None and image.has_transparency_data:
         below = Image.new("RGBA", image.size, colour(background))
         image = Image.alpha_composite(below, image.convert("RGBA"))
     return image.convert("RGB" if channels == 3 else "L")
@@ -44,6 +57,27 @@ def colour(background: Background) -> tuple[int, ...]:
     )
     require(numbers and len(values) == 3, "dataset.background", background, allowed)
     return tuple(round(255 * value) for value in values)
+
+
+def _transparent(image: Image.Image) -> Any:
+    """What `tRNS` of a PNG calls transparent, as its pixels are held; Pillow keeps the number of the file.
+
+    Colours of 16 bits are held as their upper bytes, by which they are compared.
+    """
+    found = image.info.get("transparency")
+    tiles = getattr(image, "tile", []) if image.format == "PNG" else []
+    stored = str(tiles[0].args) if tiles else ""
+    if found is None or stored not in _HELD:
+        return found
+    return tuple(map(_HELD[stored], found)) if isinstance(found, tuple) else _HELD[stored](found)
+
+
+def _deep(image: Image.Image, clear: int | None) -> Image.Image:
+    """Grey of 8 bits, with alpha where one value (`clear`) is transparent."""
+    grey = Image.fromarray(_scaled(image))
+    if clear is not None:
+        grey.putalpha(Image.fromarray(np.where(np.asarray(image) == clear, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def _scaled(image: Image.Image) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
@@ -67,10 +101,13 @@ def _largest(image: Image.Image) -> int:
         return 1
     tags = _tags(image)
     if _BITS in tags:
-        signed = tags.get(_SAMPLE_FORMAT, (1,))[0] == 2
-        return int(2 ** (tags[_BITS][0] - signed) - 1)
+        return int(2 ** (tags[_BITS][0] - _signed(image)) - 1)
     deep = image.mode == "I" and image.format not in {"PPM", "PNG"}
     return _THIRTY_TWO if deep else _SIXTEEN
+
+
+def _signed(image: Image.Image) -> bool:
+    return bool(_tags(image).get(_SAMPLE_FORMAT, (1,))[0] == 2)
 
 
 def _tags(image: Image.Image) -> Mapping[int, Any]:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from runner.core.errors import ConfigError
 from runner.datasets.pictures import list_pictures, locate, read_pictures
 from runner.datasets.synsets import read_synsets
-from runner.datasets.tree import Tree, arrange
+from runner.datasets.tree import Tree, arrange, stray_class
 from runner.datasets.view import opened
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,12 @@ def classes(dataset: DictConfig) -> int:
     if dataset.synsets is not None:
         return len(read_synsets(dataset.synsets, Path(dataset.root).expanduser())[1])
     source = _source(dataset)
-    found = _listed(source)[0].classes
+    tree = _listed(source)[0]
+    found = tree.classes
+    if (stray := stray_class(tree)) is not None:
+        raise ConfigError(
+            f"dataset.root={source}: {stray}, and would be a class; move it away, or state dataset.classes={len(found)}"
+        )
     if len(found) < 2:
         raise ConfigError(
             f"dataset.root={source}: must be a tree of two or more class folders; it holds {found[0]} alone"

@@ -35,9 +35,10 @@ def gtsrb(
     cache: str | None = None,
 ) -> Dataset:
     """German traffic signs (Stallkamp et al. 2012): 26,640 and 12,630 photos of 43 classes, from ROOT/gtsrb."""
-    train, test = GTSRB.load(root, download, {"split": "train"}, {"split": "test"})
     view = View(size, None, fit)
     names = [f"{number:02d}" for number in range(43)]
+    _refuse_strays(Path(root).expanduser() / "gtsrb" / "GTSRB" / "Training", [f"000{name}" for name in names])
+    train, test = GTSRB.load(root, download, {"split": "train"}, {"split": "test"})
     key = _key(root, "gtsrb", view)
     decoded = cached(cache, "gtsrb", key, lambda: _decode([(train, TRAIN), (test, TEST)], view, names))
     return _dataset(decoded, (train_size, test_size), seed)
@@ -64,6 +65,16 @@ def flowers102(  # noqa: PLR0913  (one parameter a key of the YAML)
     return _dataset(decoded, (train_size, test_size), seed)
 
 
+def _refuse_strays(folder: Path, expected: Sequence[str]) -> None:
+    """Refuse folders beside those of the classes, hidden ones too, and missing ones: torchvision numbers what is there."""
+    found = {entry.name for entry in folder.iterdir() if entry.is_dir()} if folder.is_dir() else set(expected)
+    for name in sorted(found.symmetric_difference(expected)):
+        wrong = f"{name} is missing" if name in expected else f"{name} would change the labels of others: move it away"
+        raise ConfigError(
+            f"dataset.root: {folder} must hold the folders {expected[0]} to {expected[-1]} alone; {wrong}"
+        )
+
+
 def _key(root: str, folder: str, view: View) -> dict[str, Any]:
     source = Path(root).expanduser() / folder
     return {"source": str(source.resolve()), "state": fingerprint(source), "view": asdict(view)}
@@ -73,6 +84,10 @@ def _decode(parts: Sequence[tuple[Any, int]], view: View, names: Sequence[str]) 
     rows = [row for part, number in parts for row in _rows(part, view, number)]
     images = torch.from_numpy(np.stack([pixels for pixels, _, _ in rows]))
     labels, numbers = (torch.tensor([row[column] for row in rows]) for column in (1, 2))
+    if (last := int(labels.max())) >= len(names):
+        raise ConfigError(
+            f"dataset.root: a photo has the class {last}; the last of the {len(names)} is {len(names) - 1}"
+        )
     return Decoded(images, labels, numbers, tuple(names))
 
 

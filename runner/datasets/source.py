@@ -29,9 +29,10 @@ class Source:
             base.mkdir(parents=True, exist_ok=True)
             with FileLock(base / f".{self.loader}.download.lock"):
                 return [loader(root=str(base), download=True, **split) for split in splits]
-        except (RuntimeError, OSError, EOFError) as error:
+        except Exception as error:  # a broken file raises anything in csv, scipy and pickle
             # the rest is advice about torchvision's own arguments
-            reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
+            told = (str(error).splitlines() or [""])[0].split(". ")[0]
+            reason = told if isinstance(error, RuntimeError | OSError) else f"{type(error).__name__}: {told}"
             raise ConfigError(self._advice(root, download, reason)) from error
 
     def _advice(self, root: str, download: bool, reason: str) -> str:

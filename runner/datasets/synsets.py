@@ -13,7 +13,7 @@ def read_synsets(synsets: str, root: Path) -> tuple[Path, tuple[str, ...]]:
     """The file, which may be a path, in `root`, or next to `root`, and its names. Errors: `ConfigError` naming the key."""
     for path in (Path(synsets).expanduser(), root / synsets, root.parent / synsets):
         if path.is_file():
-            order = tuple(_text(path).split())
+            order = tuple(line.strip() for line in _text(path).splitlines() if line.strip())
             twice = [name for name, times in Counter(order).items() if times > 1]
             require(not twice, "dataset.synsets", path, f"without duplicates; {', '.join(twice[:3])} stands twice")
             return path, order
@@ -28,6 +28,10 @@ def _text(path: Path) -> str:
     content = path.read_bytes()
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return content.decode("utf-16" if utf16 else "utf-8-sig")
+        text = content.decode("utf-16" if utf16 else "utf-8-sig")
+        reason = "it has zeros" if "\0" in text else ""  # UTF-16 without its mark
     except UnicodeDecodeError as error:
-        raise ConfigError(f"dataset.synsets={path}: must be a text in UTF-8 or UTF-16 ({error.reason})") from error
+        reason = error.reason
+    if reason:
+        raise ConfigError(f"dataset.synsets={path}: must be a text in UTF-8, or in UTF-16 with its mark ({reason})")
+    return text

@@ -11,6 +11,8 @@ from runner.core.errors import ConfigError
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "testing", "val", "valid", "validation", "validate", "dev", "eval", "evaluation")
 """Names of the part to test, the preferred first. Case does not matter, and neither does `set` behind it, as in `test_set`."""
+_FEW = 4
+"""One folder without a number among at least so many with numbers is a stray; digits and letters together are classes."""
 NO_PART, TRAIN, TEST = 0, 1, 2
 
 
@@ -40,9 +42,34 @@ def arrange(names: Iterable[str], source: Path) -> Tree:
         kept = {**dict.fromkeys(trained, TRAIN), held_out[0]: TEST}
         stray = [path for path in paths if path[depth] not in {*trained, *held_out}]
         paths = [path for path in paths if path[depth] in kept]
-        return _tree(paths, source, lambda path: path[depth + 1 : -1], lambda path: kept[path[depth]], stray)
-    _refuse_parts([path[depth:-1] for path in paths], source)
+        below = depth + 1 + _single(paths, depth)
+        return _tree(paths, source, lambda path: path[below:-1], lambda path: kept[path[depth]], stray)
+    skipped = _single(paths, depth)
+    _refuse_parts([path[depth : depth + 1] + path[depth + 1 + skipped : -1] for path in paths], source)
     return _tree(paths, source, lambda path: path[depth:-1], lambda path: NO_PART, [])
+
+
+def _single(paths: list[list[str]], depth: int) -> int:
+    """Levels below `depth` at which each folder of that depth has a single folder, as in test_set/test_set/CLASS."""
+    inside: dict[str, set[str]] = {}
+    for path in paths:
+        inside.setdefault(path[depth], set()).add(path[depth + 1] if len(path) > depth + 3 else "")
+    if not inside or any(len(names) > 1 or "" in names for names in inside.values()):
+        return 0
+    return 1 + _single([path[: depth + 1] + path[depth + 2 :] for path in paths], depth)
+
+
+def stray_class(tree: Tree) -> str | None:
+    """What is odd about a class folder that was hardly meant as one: alone without training images, or without a number."""
+    trained = {label for label, part in zip(tree.labels, tree.parts, strict=True) if part != TEST}
+    untrained = [name for label, name in enumerate(tree.classes) if label not in trained]
+    if untrained:
+        return f"{untrained[0]} is in the test part alone"
+    unnumbered = [name for name in tree.classes if not name.isdecimal()]
+    numbered = len(tree.classes) - len(unnumbered)
+    if 0 < _FEW * len(unnumbered) <= numbered:
+        return f"{unnumbered[0]} stands among {numbered} folders with numbers"
+    return None
 
 
 def _part_name(folder: str) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from runner.core.errors import ConfigError, require, require_at_least
 from runner.datasets.eight_bits import Background, colour, eight_bits
+from runner.datasets.unread import unread
 
 T = TypeVar("T")
 Fit = Literal["crop", "stretch"]
@@ -79,8 +81,15 @@ def _crop(image: Image.Image, size: int, short: int) -> Image.Image:
 def opened(file: str | Path | IO[bytes], name: str, use: Callable[[Image.Image], T]) -> T:
     """What `use` makes of an image file. Errors: `ConfigError` naming the file, in one line."""
     try:
-        with Image.open(file) as image:
-            return use(image)
+        with open(file, "rb") if isinstance(file, str | Path) else nullcontext(file) as content:
+            return use(_identified(content))
     except Exception as error:  # a broken file raises anything in Pillow, from struct.error to IndexError
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"dataset.root: {name} cannot be read as an image ({reason})") from error
+
+
+def _identified(content: IO[bytes]) -> Image.Image:
+    try:
+        return Image.open(content)
+    except UnidentifiedImageError:
+        raise ValueError(unread(content)) from None

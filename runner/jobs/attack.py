@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -81,10 +80,10 @@ def _chunks(setup: Setup, count: int, folder: Folder) -> list[Chunk]:
 def _gradient_flags(chunk: Chunk, folder: Folder) -> dict[str, Any]:
     """The flags about the gradient, measured once and kept for a resumed run. Errors: `NoGradientError`."""
     file, setup = folder.scratch / "gradient.json", chunk.setup
-    if not file.is_file():
-        flags = gradient_flags(setup.attack, chunk.problem, max(setup.epsilons), setup.norm)
-        files.write_json(file, as_data(flags))
-    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    kept = files.read_json(file)
+    if kept is None or not all(isinstance(flag, dict) for flag in kept.values()):
+        kept = as_data(gradient_flags(setup.attack, chunk.problem, max(setup.epsilons), setup.norm))
+        files.write_json(file, kept)
     return kept
 
 
@@ -123,9 +122,12 @@ def _chunk_size(setup: Setup, folder: Folder) -> int:
     """The chunk size that this folder was begun with: only the same chunk boundaries give bit-identical rows."""
     file = folder.scratch / "plan.json"
     wanted = int(setup.config["attack"]["chunk"])
-    if not file.is_file():
+    begun = (files.read_json(file) or {}).get("chunk")
+    if not isinstance(begun, int):
+        for state in folder.scratch.glob("chunk-*.safetensors"):  # of unknown boundaries
+            state.unlink()
         files.write_json(file, {"chunk": wanted})
-    begun = int(json.loads(file.read_text(encoding="utf-8"))["chunk"])
+        return wanted
     if begun != wanted:
         log.warning("attack.chunk=%d: this run was started with %d, which is kept", wanted, begun)
     return begun

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from runner.runs.run import Run
 from runner.store.folder import Folder, inside
+from runner.store.torn import torn
 
 MOST_BUDGETS = 11
 """With more budgets the table shows this many, evenly spread, the smallest and the largest among them."""
@@ -79,10 +80,16 @@ def _directions(run: Run, result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _read(path: Path, columns: list[str]) -> list[dict[str, Any]]:
-    """Rows of a table, without pandas, which takes longer to import than all this."""
+    """Rows of a table, without pandas, which takes longer to import than all this. Errors: `StoreError` as `read_rows`."""
     from pyarrow.parquet import ParquetFile  # late: a training and a report have no such table
 
-    rows: list[dict[str, Any]] = ParquetFile(path).read(columns).to_pylist()
+    try:
+        table = ParquetFile(path).read(columns)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are both
+        raise torn(path, error) from None
+    if missing := sorted(set(columns) - set(table.column_names)):
+        raise torn(path, f"columns missing: {', '.join(missing)}")
+    rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
 

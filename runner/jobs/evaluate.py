@@ -11,7 +11,7 @@ import pandas as pd
 
 from runner import stats
 from runner.core.command_line import command
-from runner.core.errors import ConfigError, is_disk_error
+from runner.core.errors import ConfigError, StoreError, is_disk_error
 from runner.core.flags import raised
 from runner.jobs import attack
 from runner.report.build import build_report
@@ -68,7 +68,7 @@ def _attack_seeds(attacks: Sequence[Run]) -> tuple[dict[int, dict[str, Any]], di
         seed = int(attacked.config["seed"])
         try:
             results[seed] = run_job(attacked)
-        except ConfigError:
+        except (ConfigError, StoreError):
             raise
         except Exception as error:
             if is_disk_error(error):

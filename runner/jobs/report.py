@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from runner.core.errors import ConfigError, require
+from runner.core.errors import ConfigError, StoreError, require
 from runner.report.stored_runs import report_on
 from runner.runs.run import Run
+from runner.store.files import read_json
 from runner.store.folder import inside
 from runner.store.version import VERSION_KEY, refuse_newer
 
@@ -32,9 +32,14 @@ def _of_sweep(outputs: Path, sweep: str) -> list[Path]:
         raise ConfigError(f"report.sweep={sweep}: must be a sweep that was run, and {outputs} holds none")
     if sweep not in known:
         raise ConfigError.choice("report.sweep", sweep, known)
-    record = json.loads(known[sweep].read_text(encoding="utf-8"))
+    record = read_json(known[sweep]) or {}
     refuse_newer(known[sweep], record.get(VERSION_KEY))
-    return [inside(outputs, cell["folder"]) for cell in record["cells"]]
+    try:
+        return [inside(outputs, str(cell["folder"])) for cell in record["cells"]]
+    except (KeyError, TypeError):
+        raise StoreError(
+            f"{known[sweep]}: cannot be read; the command of the sweep {sweep}, repeated, writes it again"
+        ) from None
 
 
 def _of_patterns(outputs: Path, patterns: str | list[str]) -> list[Path]:

@@ -15,8 +15,7 @@ from runner.core.errors import StoreError
 from runner.report.data import CONVERGENCE, IDENTITY, PANEL, Gallery, MetricInfo, ReportData, select
 from runner.report.naming import series_names
 from runner.stats.claims import Claim
-from runner.store.folder import Folder
-from runner.store.torn import read_rows, torn
+from runner.store.torn import read_result, read_rows, torn
 
 Result = dict[str, Any]
 LABELS = (*PANEL, "defense")
@@ -58,7 +57,7 @@ def _read_results(
     failures = [dict(entry) for entry in failed]
     known = {str(entry["run_id"]) for entry in failures if "run_id" in entry}
     for folder in sorted(set(folders)):
-        result = Folder(folder).result() or {}
+        result = read_result(folder) or {}
         if result.get("status") == "ok":
             finished[folder] = {**result, "group_id": str(result.get("group_id") or _fallback_group(result))}
         elif str(result.get("run_id")) not in known:
@@ -152,7 +151,10 @@ def _read_history(runs: pd.DataFrame, models_root: Path, notes: list[str]) -> pd
             missing += 1
             continue
         keys = {key: run[key] for key in ("dataset", "model", "defense", "seed", "train_id")}
-        frames.append(read_rows(path).assign(**keys))
+        history = read_rows(path)
+        if len(history) and not {"epoch", "loss", "test_accuracy"} <= set(history):
+            raise torn(path, "it is no history of a training")
+        frames.append(history.assign(**keys))
     if missing:
         notes.append(f"No training history was found for {missing} of {len(models)} models.")
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -10,7 +10,8 @@ from typing import Any
 from runner.core.command_line import command
 from runner.core.errors import ConfigError
 from runner.core.hashing import folder_name
-from runner.store.folder import Folder, inside
+from runner.store.folder import inside
+from runner.store.torn import read_result
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +34,17 @@ def report_on(folders: Iterable[Path], outputs: Path, name: str, failed: Sequenc
 
 
 def _attacks(folders: Iterable[Path], outputs: Path) -> tuple[list[Path], list[dict[str, Any]]]:
-    """The finished attacks among these folders (or used by evaluations among them), and the results of failed runs."""
+    """The finished attacks among these folders (or used by evaluations among them), and the results of failed runs.
+
+    Errors: `StoreError` for a result that cannot be read.
+    """
     attacks: dict[Path, None] = {}
     failed: list[dict[str, Any]] = []
     for folder in folders:
-        result = Folder(folder).result()
+        result = read_result(folder)
         if result is None or result.get("job") == "train":
             continue
-        if result["status"] != "ok":
+        if result.get("status") != "ok":
             failed.append(result)
         elif result["job"] == "evaluate":
             attacks |= dict.fromkeys(inside(outputs, run) for run in result["runs"])

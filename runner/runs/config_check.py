@@ -10,6 +10,8 @@ from runner.core.command_line import stated
 from runner.core.config import Config
 from runner.core.errors import ConfigError, require, unknown_key
 from runner.core.type_hints import check_types
+from runner.runs.job_table import JOBS
+from runner.runs.node_check import check_augmentation, check_nodes, check_report, check_weights
 from runner.runs.numbers import LARGEST_BATCH, MOST_THREADS, check_numbers
 from runner.tracking.settings import TrackingSettings
 
@@ -19,30 +21,35 @@ TOP_LEVEL = frozenset(
     | {"rerun", "profile"}
 )
 METRIC_SETTINGS = ("k", "reduction", "common_noise", "measured")
-REPORT_SETTINGS = ("sweep", "runs", "name")
 RERUNS = ("failed", "stale", "all")
 """Values of `rerun`, besides null and a list of run ids."""
 
 
 def check_config(config: Config) -> None:
     """Check names, numbers, sizes and settings. Errors: `ConfigError`, one line."""
+    check_report(config["report"])
     _check_names(config)
     check_numbers(config)
+    check_nodes(config, "")
     if config["job"]["name"] == "report":
         return
     _check_scalars(config)
     _check_budgets(config["epsilon"])
+    check_augmentation(config["dataset"].get("augmentation"))
+    check_weights(config["model"].get("weights"))
     _check_metrics(config["metrics"])
     _check_tracking({key: value for key, value in config["tracking"].items() if key != "name"})
 
 
 def _check_names(config: Config) -> None:
-    """Reject unknown keys at the top level and in `report`, an invalid sweep name, and an unusable `outputs`."""
+    """Reject unknown keys at the top level, an unknown job, an invalid sweep name, and an unusable `outputs`."""
     for key in sorted(set(config) - TOP_LEVEL):
         raise ConfigError(unknown_key(key, TOP_LEVEL))
     _check_rerun(config.get("rerun"))
-    for key in sorted(set(config["report"]) - set(REPORT_SETTINGS)):
-        raise ConfigError(unknown_key(f"report.{key}", REPORT_SETTINGS))
+    name, target = (config["job"][key] for key in ("name", "_target_"))
+    if not isinstance(name, str) or name not in JOBS:
+        raise ConfigError.choice("job.name", name, JOBS)
+    require(target == JOBS[name].target, "job._target_", target, f"{JOBS[name].target} for job={name}")
     check_sweep(config["sweep"], config["outputs"])
 
 
@@ -67,8 +74,12 @@ def _check_scalars(config: Config) -> None:
     shape = config["dataset"]["shape"]
     good = isinstance(shape, list) and len(shape) == 3 and all(_whole(side, 1) for side in shape)
     require(good, "dataset.shape", shape, "a list of three whole numbers: channels, height, width")
+    for group in ("dataset", "model"):
+        classes = config[group].get("classes", 2)
+        require(_whole(classes, 2), f"{group}.classes", classes, "a whole number of at least 2")
     k, pixels = config["metrics"]["k"], shape[1] * shape[2]
-    require(_whole(k, 1) and k <= pixels, "metrics.k", k, f"a whole number from 1 to the {pixels} pixels of an image")
+    key = "dataset.top_k" if k == config["dataset"].get("top_k") else "metrics.k"  # where it was written
+    require(_whole(k, 1) and k <= pixels, key, k, f"a whole number from 1 to the {pixels} pixels of an image")
     for key, seed in (("seed", config["seed"]), ("attack_seed", config["attack_seed"]), _seed_of_dataset(config)):
         require(_whole(seed), key, seed, "a whole number of at least 0")
     seeds = config["seeds"]

@@ -10,7 +10,7 @@ from runner.core.config import Config
 from runner.core.errors import require
 
 LARGEST = 10**12
-"""Bound of every whole number, seeds included: what is derived from a seed, seed * 1,000,003 + n, then fits 64 bits."""
+"""Bound of every number, seeds included: what is derived from a seed, seed * 1,000,003 + n, then fits 64 bits."""
 
 MOST_THREADS = 1024
 """More threads than any machine has cores make torch fail, or crash."""
@@ -31,6 +31,7 @@ def check_numbers(config: Config) -> None:
         if isinstance(value, float):
             infinite = math.isinf(value) and key.rsplit(".", 1)[0] in UNBOUNDED
             require(math.isfinite(value) or infinite, key, value, "a finite number")
+            require(abs(value) <= LARGEST or infinite, key, value, f"a number of at most {LARGEST} (10^12)")
         elif isinstance(value, int) and not isinstance(value, bool):
             require(abs(value) <= LARGEST, key, value, f"a whole number of at most {LARGEST} (10^12)")
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.attributions.own import as_attribution, is_map
-from runner.core.build import Built, build
+from runner.core.build import Built, build, check_node
 from runner.core.config import Config, without_labels
 from runner.core.device import usable_device
 from runner.core.errors import ConfigError, require
@@ -95,6 +95,10 @@ class Parts:
     def dataset(self) -> Dataset:
         """The dataset; the last one is cached, since an attack and its training use the same."""
         return _dataset(json.dumps(self.config["dataset"], sort_keys=True))
+
+    def check_dataset(self) -> None:
+        """Compare the dataset's keys with what its function takes, without reading it. Errors: `ConfigError`."""
+        check_node(_described(self.config["dataset"], "dataset"), "dataset", set())
 
     @property
     def device(self) -> torch.device:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from runner import tracking
 from runner.core.activity import working_on
 from runner.core.config import Config
-from runner.core.errors import ConfigError, FailedEarlierError, is_disk_error, reason
+from runner.core.errors import ConfigError, FailedEarlierError, StoreError, is_disk_error, reason
 from runner.core.flags import raised, warn
 from runner.core.profiling import profiled
 from runner.core.secrets import HidingFormatter
@@ -128,10 +128,10 @@ def _work(run: Run, folder: Folder, work: Work, code: dict[str, str]) -> dict[st
 
 @contextmanager
 def _recording_failure(run: Run, folder: Folder) -> Iterator[None]:
-    """Record a failure with its traceback and raise it. An interruption or a full disk is not a failure: the state is kept."""
+    """Record a failure with its traceback and raise it. An interruption, a full disk or a torn file is none: the state is kept."""
     try:
         yield
-    except ConfigError:
+    except (ConfigError, StoreError):
         raise
     except Exception as error:
         if not is_disk_error(error):

@@ -36,12 +36,13 @@ def check_search(config: Config, parts: Parts) -> None:
 
 
 def _check_reduction(reduction: object) -> None:
-    if reduction not in REDUCTIONS:
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ConfigError.choice("metrics.reduction", reduction, REDUCTIONS)
 
 
 def _check_parts(config: Config, parts: Parts) -> None:
     """Build the parts that need no data."""
+    parts.check_dataset()
     _ = parts.device, parts.training, parts.model_on_meta
     for group, built, kind in (
         ("defense", parts.defense, Defense),

@@ -53,6 +53,20 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(_as_json(content), indent=2, default=str, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Saved state of `write_json`; None when it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no state")
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        log.warning("%s cannot be read (%s): its work starts from the beginning", path, error)
+        return None
+    return content
+
+
 def _as_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _as_json(item) for key, item in value.items()}

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from runner.core.errors import StoreError
 from runner.store.files import write_json
 from runner.store.version import VERSION, VERSION_KEY, refuse_newer
+
+_STATED = {
+    "train": ("seconds", "test_accuracy"),
+    "attack": ("seconds", "dataset", "model", "defense", "seed", "metrics", "examples"),
+    "evaluate": ("seconds", "runs"),
+}
+"""Keys that the result of a finished run has, by its job, as others read them."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,15 +38,33 @@ class Folder:
         return self.path / "scratch"
 
     def result(self) -> dict[str, Any] | None:
-        """Content of `result.json`, or None. Errors: `StoreError` when a newer version of the store wrote it."""
+        """Content of `result.json`, or None; then the run is not finished. Errors: as `stated`, for a newer version."""
+        try:
+            return self.stated()
+        except ValueError as error:
+            _warn(self.path / "result.json", str(error))
+            return None
+
+    def stated(self) -> dict[str, Any] | None:
+        """Content of `result.json`, None if there is none.
+
+        Errors: `ValueError` when it is damaged, `StoreError` when a newer version of the store wrote it.
+        """
         file = self.path / "result.json"
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        except (FileNotFoundError, NotADirectoryError):
             return None
         if not isinstance(content, dict):
-            return None
+            raise ValueError("it holds no result")
         refuse_newer(file, content.get(VERSION_KEY))
+        if content.get("status") not in ("ok", "failed"):
+            raise ValueError("it says neither ok nor failed")
+        ended = content.get("status") == "ok"
+        if missing := [
+            key for key in ("job", *_STATED.get(str(content.get("job")), ())) if ended and key not in content
+        ]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
         return content
 
     def finished(self) -> dict[str, Any] | None:
@@ -57,6 +86,11 @@ class Folder:
         for torn in self.path.rglob(".*.tmp"):
             with suppress(OSError):
                 torn.unlink()
+
+
+@cache
+def _warn(file: Path, why: str) -> None:
+    log.warning("%s cannot be read (%s): its run counts as not finished", file, why)
 
 
 def inside(outputs: Path, named: str) -> Path:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from runner.core.hashing import digest
-from runner.store.files import write_json
+from runner.store.files import read_json, write_json
 from runner.store.folder import Folder
 
 log = logging.getLogger(__name__)
@@ -78,4 +77,4 @@ def resume_with(code: Mapping[str, str], folder: Folder) -> None:
 def resumes(code: Mapping[str, str], folder: Folder) -> bool:
     """Whether this code may continue from the saved state in a folder, if there is any: the same code wrote it."""
     file = folder.scratch / _CODE
-    return not file.is_file() or json.loads(file.read_text(encoding="utf-8")) == code
+    return not file.is_file() or read_json(file) == code

@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.core.decimals import listed
-from runner.core.errors import ConfigError
+from runner.core.errors import ConfigError, require
 
 Point = Mapping[str, Any]
 Zipped = Mapping[str, Sequence[Point]]
 
 
 def spread(zipped: Zipped) -> Zipped:
-    """The axes with a point for each value of `decimals(...)`. Errors: `ConfigError` for a point that is not a mapping."""
+    """The axes with a point for each value of `decimals(...)`. Errors: `ConfigError` for what is no list of mappings."""
+    for name, points in zipped.items():
+        listed_points = isinstance(points, Sequence) and not isinstance(points, str)
+        require(listed_points, f"hydra.sweeper.zipped.{name}", points, "a list of mappings of keys to values")
     return {name: [one for point in points for one in _spread(name, point)] for name, points in zipped.items()}
 
 

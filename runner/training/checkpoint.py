@@ -49,6 +49,9 @@ class Checkpoint:
         state = read_state(self.file)
         if state is None:
             return []
+        if missing := sorted({"history", *self.trainer.state()} - {"underway"} - set(state)):
+            log.warning("%s lacks %s: its work starts from the beginning", self.file, ", ".join(missing))
+            return []
         self.trainer.restore(state)
         history: History = state["history"]
         log.info("resuming after epoch %d and %d batches", len(history), self.trainer.so_far.batches)

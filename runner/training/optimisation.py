@@ -45,6 +45,7 @@ class Training:
         require(self.weight_decay >= 0, "training.weight_decay", self.weight_decay, "at least 0")
         ordered = all(first < second for first, second in pairwise([0.0, *self.milestones, 1.0]))
         require(ordered, "training.milestones", self.milestones, "rising shares of the training between 0 and 1")
+        require(0 < self.gamma <= 1, "training.gamma", self.gamma, "above 0 and at most 1")
         require(self.ema is None or 0 < self.ema < 1, "training.ema", self.ema, "in (0, 1), or null")
         if self.optimizer not in OPTIMIZERS:
             raise ConfigError.choice("training.optimizer", self.optimizer, OPTIMIZERS)

@@ -1,10 +1,11 @@
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from runner.core.errors import ConfigError
+from runner.core.grid import EpsilonGrid
 from runner.core.type_hints import check_types, hints_of, words
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class Thing:
     kinds: Sequence[Literal["max", "avg"]] = ()
     free: Any = None
     call: Callable[..., int] | None = None
+    budget: EpsilonGrid | None = None
+    named: Mapping[str, int] = field(default_factory=dict)
 
 
 class Plain:
@@ -77,6 +80,9 @@ def test_values_of_the_right_type_pass(values):
         ("widths", 3, "thing.widths=3: must be a list, each item a whole number"),
         ("widths", [1, "a"], "thing.widths.1=a: must be a whole number"),
         ("kinds", ["max", "mean"], "thing.kinds.1=mean: allowed are avg, max"),
+        ("call", "abc", "thing.call=abc: must be an option with a _target_: a function or null"),
+        ("budget", [], "thing.budget=[]: must be an option with a _target_: EpsilonGrid or null"),
+        ("named", 1, "thing.named=1: must be a mapping of names"),
         ("kinds", "max", "thing.kinds=max: must be a list, each item one of max, avg"),
     ],
 )

@@ -65,3 +65,23 @@ def test_a_root_without_classes_is_refused(tree: Path) -> None:
         ConfigError, match=r"^dataset.root=.*/one: must be a tree of two or more class folders; it holds cat"
     ):
         config(tree.parent / "one")
+
+
+def test_a_stray_folder_is_no_class_unless_it_is_stated(tmp_path: Path) -> None:
+    for name in ("00000", "00001", "00002", "00003", "Images_old"):
+        (tmp_path / "signs" / name).mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / "signs" / name / "0.png")
+    with pytest.raises(ConfigError, match="Images_old stands among 4 folders with numbers, .*state dataset.classes=5$"):
+        config(tmp_path / "signs")
+    assert config(tmp_path / "signs", "dataset.classes=5")["dataset"]["classes"] == 5
+    (tmp_path / "signs" / "00003").rename(tmp_path / "signs" / "a")
+    found._listed.cache_clear()
+    assert config(tmp_path / "signs")["dataset"]["classes"] == 5
+
+
+def test_a_class_in_the_test_part_alone_is_refused(tree: Path) -> None:
+    write_tree(tree.parent / "split" / "train")
+    write_tree(tree.parent / "split" / "test")
+    (tree.parent / "split" / "test" / "eel").rename(tree.parent / "split" / "test" / "Images")
+    with pytest.raises(ConfigError, match="split: Images is in the test part alone, and would be a class; move it"):
+        config(tree.parent / "split")

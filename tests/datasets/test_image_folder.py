@@ -1,5 +1,6 @@
 """Class-folder trees: layouts, archives, splits, class orders, and what is refused."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,16 @@ def test_a_tree_with_its_own_split_keeps_it(tmp_path: Path, train: str, held_out
     assert data.test.ids.sort().values.tolist() == list(range(6))
 
 
-@pytest.mark.parametrize("parts", [("part1", "part2"), ("test", "val"), ("Train_2019", "Test_2019"), ("cat", "dog")])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("part1", "part2"),
+        ("test", "val"),
+        ("Train_2019", "Test_2019"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("cat", "dog"),
+    ],
+)
 def test_refuses_parts_that_would_pass_for_classes(tmp_path: Path, parts: tuple[str, str]) -> None:
     for part in parts:
         write_tree(tmp_path / part, 2)
@@ -85,6 +95,27 @@ def test_one_folder_in_each_class_is_no_part(tmp_path: Path) -> None:
         (tmp_path / "nested" / name).mkdir(parents=True)
         (tmp_path / "pets" / name).rename(tmp_path / "nested" / name / "images")
     assert load(tmp_path / "nested").classes == ("cat", "dog", "eel")
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out"),
+    [("training_set/training_set", "test_set/test_set"), ("Train/images", "Test/images"), ("a/train/x/y", "a/val/z/y")],
+)
+def test_single_folders_in_both_parts_are_no_classes(tmp_path: Path, train: str, held_out: str) -> None:
+    write_tree(tmp_path / train, 3)
+    write_tree(tmp_path / held_out, 2)
+    data = load(tmp_path)
+    assert (data.classes, len(data.train), len(data.test)) == (("cat", "dog", "eel"), 9, 6)
+
+
+def test_a_single_class_to_test_is_one(tmp_path: Path) -> None:
+    write_tree(tmp_path / "train", 3)
+    write_tree(tmp_path / "all", 2)
+    (tmp_path / "test" / "dog").mkdir(parents=True)
+    (tmp_path / "all" / "dog").rename(tmp_path / "test" / "dog" / "images")
+    shutil.rmtree(tmp_path / "all")
+    data = load(tmp_path)
+    assert (data.classes, data.test.labels.tolist()) == (("cat", "dog", "eel"), [1, 1])
 
 
 def test_test_wins_over_val(tmp_path: Path) -> None:
@@ -141,12 +172,23 @@ def test_a_synset_file_of_windows_is_read(tree: Path, encoding: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"eel\ncat\neel\n", "must be without duplicates; eel stands"), (b"eel\n\xe9\ncat\n", "must be a text in UTF-8")],
+    [
+        (b"eel\ncat\neel\n", "must be without duplicates; eel stands"),
+        (b"eel\n\xe9\ncat\n", "must be a text in UTF-8"),
+        ("eel\ncat\ndog\n".encode("utf-16-be"), "must be a text in UTF-8, or in UTF-16 with its mark"),
+        (b"n1 eel\nn2 cat\nn3 dog\n", "must be a tree whose folders are listed in dataset.synsets; cat, dog, eel is"),
+    ],
 )
 def test_refuses_a_synset_file_without_an_order(tree: Path, content: bytes, message: str) -> None:
     (tree.parent / "order.txt").write_bytes(content)
-    with pytest.raises(ConfigError, match=rf"^dataset.synsets=.*order.txt: {message}"):
+    with pytest.raises(ConfigError, match=rf"^dataset\.(synsets=.*order.txt|root=.*pets): {message}"):
         load(tree, synsets="order.txt")
+
+
+def test_a_line_of_a_synset_file_is_a_folder_with_its_spaces(tree: Path) -> None:
+    (tree / "cat").rename(tree / "big cat")
+    (tree.parent / "order.txt").write_text("eel\n big cat \n\ndog\n")
+    assert load(tree, synsets="order.txt").classes == ("eel", "big cat", "dog")
 
 
 @pytest.mark.parametrize(

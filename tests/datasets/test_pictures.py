@@ -105,6 +105,18 @@ def test_a_cut_archive_is_refused_by_name(tmp_path: Path, suffix: str, mode: str
         list_pictures(archive)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "mode"), [("tar.gz", "w:gz"), ("tar.xz", "w:xz"), ("tar.bz2", "w:bz2"), ("tgz", "w:gz")]
+)
+@pytest.mark.parametrize("lost", [1, 8, 12])
+def test_an_archive_that_lacks_only_its_trailer_is_refused(tree: Path, suffix: str, mode: str, lost: int) -> None:
+    archive = pack(tree, tree.parent / f"pets.{suffix}", mode)
+    assert len(list_pictures(archive)) == 12
+    archive.write_bytes(archive.read_bytes()[:-lost])
+    with pytest.raises(ConfigError, match=rf"^dataset.root=.*pets.{suffix}: the archive cannot be read [^\n]*$"):
+        list_pictures(archive)
+
+
 def test_an_archive_cut_between_two_members_is_refused(tree: Path) -> None:
     archive = pack(tree, tree.parent / "pets.tar")
     with tarfile.open(archive) as tar:

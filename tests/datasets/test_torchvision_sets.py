@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,10 @@ def test_fashion_mnist_reads_the_four_files_as_torchvision_does(fashion_files: P
     assert data.classes == tuple(torchvision().datasets.FashionMNIST.classes)
 
 
-def test_a_torn_gz_file_is_refused(fashion_files: Path) -> None:
+@pytest.mark.parametrize("lost", [1, 8, 20])
+def test_a_torn_gz_file_is_refused(fashion_files: Path, lost: int) -> None:
     path = fashion_files / "t10k-images-idx3-ubyte.gz"
-    path.write_bytes(path.read_bytes()[:-20])
+    path.write_bytes(path.read_bytes()[:-lost])
     with pytest.raises(ConfigError, match=r"t10k-images-idx3-ubyte.gz cannot be read"):
         fashion_mnist(root=str(fashion_files))
 
@@ -145,7 +147,9 @@ def _photo(path: Path, seed: int, side: int = 20) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def test_gtsrb_is_stretched_and_kept(tmp_path: Path) -> None:
+@pytest.fixture
+def signs(tmp_path: Path) -> Path:
+    """One photo a class to train, four to test."""
     base = tmp_path / "gtsrb"
     for label in range(43):
         _photo(base / "GTSRB" / "Training" / f"{label:05d}" / "00000.ppm", label)
@@ -155,13 +159,44 @@ def test_gtsrb_is_stretched_and_kept(tmp_path: Path) -> None:
         for number in range(4):
             _photo(base / "GTSRB" / "Final_Test" / "Images" / f"{number}.ppm", 100 + number)
             writer.writerow([f"{number}.ppm", number * 10])
+    return base
+
+
+def test_gtsrb_is_stretched_and_kept(signs: Path, tmp_path: Path) -> None:
     first, again = (gtsrb(root=str(tmp_path), size=8, cache=str(tmp_path / "cache")) for _ in range(2))
     assert (len(first.train), len(first.test), len(first.classes)) == (43, 4, 43)
     assert first.test.shape == (3, 8, 8)
     assert torch.equal(first.test.labels, first.test.ids * 10)
     assert torch.equal(first.train.images, again.train.images)
-    (base / "GTSRB" / "Training" / "00007" / "00001.ppm").write_bytes(b"P6 junk")
+    (signs / "GTSRB" / "Training" / "00007" / "00001.ppm").write_bytes(b"P6 junk")
     with pytest.raises(ConfigError, match=r"^dataset.root: \S*/00007/00001.ppm cannot be read as an image [^\n]*$"):
+        gtsrb(root=str(tmp_path), size=8)
+
+
+@pytest.mark.parametrize("stray", ["Images_old", ".cache", "00007 (copy)"])
+def test_folders_of_gtsrb_that_would_change_labels_are_refused(signs: Path, tmp_path: Path, stray: str) -> None:
+    _photo(signs / "GTSRB" / "Training" / stray / "00000.ppm", 0)
+    wrong = re.escape(f"must hold the folders 00000 to 00042 alone; {stray} would change the labels of others")
+    with pytest.raises(ConfigError, match=rf"^dataset.root: \S*Training {wrong}"):
+        gtsrb(root=str(tmp_path), size=8)
+    (signs / "GTSRB" / "Training" / stray).rename(tmp_path / "away")
+    (signs / "GTSRB" / "Training" / "00007").rename(tmp_path / "00007")
+    with pytest.raises(ConfigError, match=r"alone; 00007 is missing$"):
+        gtsrb(root=str(tmp_path), size=8)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("ClassId", "Klasse", r"no usable GTSRB there \(KeyError: 'ClassId'\)"),
+        (";10", ";ten", r"no usable GTSRB there \(ValueError: invalid literal"),
+        (";30", ";43", r"a photo has the class 43; the last of the 43 is 42"),
+    ],
+)
+def test_a_broken_list_of_gtsrb_is_refused(signs: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
+    (listed := signs / "GT-final_test.csv").write_text((signs / "GT-final_test.csv").read_text().replace(old, new))
+    assert listed.is_file()
+    with pytest.raises(ConfigError, match=rf"^dataset.root[^\n]*: {message}[^\n]*$"):
         gtsrb(root=str(tmp_path), size=8)
 
 

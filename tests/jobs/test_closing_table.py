@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from running import attack_run, do, run_of
 
+from runner.core.errors import StoreError
 from runner.jobs.closing_table import MOST_BUDGETS, _spread, show_numbers
 
 
@@ -37,3 +38,14 @@ def test_one_seed_has_no_interval(compose, capsys: pytest.CaptureFixture[str], n
     assert "±" not in printed
     assert "topk intersection ↑" in " ".join(printed.split())
     assert run.built == {}, "directions are read, not built"
+
+
+def test_a_torn_table_names_the_file_and_the_way_out(compose) -> None:
+    config = compose("job=attack", "metrics=[topk_intersection,spearman]")
+    result, run = do(config), attack_run(config)
+    rows = run.folder / "rows.parquet"
+    for damage, why in ((lambda: pd.DataFrame({"epsilon": [0.0]}).to_parquet(rows), "spearman"), (rows.touch, "")):
+        damage()
+        with pytest.raises(StoreError, match=rf"^{rows}: cannot be read \([^\n]*{why}.*to make its run again: python"):
+            show_numbers(run, result)
+        rows.unlink()

@@ -71,10 +71,10 @@ def test_a_run_from_before_files_were_part_of_the_name_keeps_its_folder(
         old = run.folder.with_name(run.folder.name.replace("_robust_a", ""))
         assert old != run.folder
         old.mkdir(parents=True)
-        (old / "result.json").write_text(json.dumps({"status": "ok"}))
+        (old / "result.json").write_text(json.dumps({"status": "ok", "job": "other"}))
         again = Run(run.job, run.config)
         assert again.folder == old
-        assert again.result() == {"status": "ok"}
+        assert again.result() == {"status": "ok", "job": "other"}
 
 
 def test_a_run_without_a_weights_file_has_no_such_column(tmp_path: Path) -> None:

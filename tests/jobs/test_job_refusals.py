@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from running import do, train_run
 from torch import Tensor, nn
 
@@ -94,3 +95,17 @@ def test_a_batch_larger_than_the_training_set_is_told_and_is_one_step(compose, c
     do(whole)
     (first, _), (second, _) = (read_tensors(train_run(one).folder / "model.safetensors") for one in (config, whole))
     assert all(torch.equal(first[name], second[name]) for name in second)
+
+
+def test_a_set_without_test_images_is_refused_before_anything_is_written(compose, tmp_path: Path) -> None:
+    for name in ("cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png"):
+        (tmp_path / "pets" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "pets" / name)
+    pets = ("dataset=image_folder", f"dataset.root={tmp_path / 'pets'}", "dataset.size=8", "metrics.k=4")
+    sizes = ("dataset.train_size=null", "dataset.test_size=null", "dataset.cache=null", "dataset.test_fraction=0.1")
+    config = compose("job=train", *pets, *sizes)
+    with pytest.raises(
+        ConfigError, match=r"^dataset: holds no test images; must have some: [^\n]*dataset.test_fraction"
+    ):
+        do(config)
+    assert not (Path(config["outputs"]) / "models").exists()

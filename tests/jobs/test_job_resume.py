@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from running import attack_run, do
 
 from runner.attacking.chunk import Chunk
@@ -20,7 +21,7 @@ from runner.store.folder import Folder
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
-    *("job=attack", "dataset=digits", "model=mlp", "tracking=none", "threads=1"),
+    *("job=attack", "attack=topk", "dataset=digits", "model=mlp", "tracking=none", "threads=1"),
     *("dataset.train_size=200", "dataset.test_size=60", "attack.chunk=4"),
 )
 STOCHASTIC = ("attribution=smoothgrad", "attribution.samples=4", "attack.restarts=2")
@@ -147,6 +148,31 @@ def test_a_torn_state_is_done_again(compose, undisturbed, monkeypatch) -> None:
     taken = stop_after(monkeypatch, 1000)
     do(config)
     assert len(taken) == STEPS - 3  # each of the two chunks had taken three
+    pd.testing.assert_frame_equal(rows_of(config), undisturbed(), check_exact=True)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "gradient.json", "code.json", "chunk-00001.safetensors"])
+@pytest.mark.parametrize("content", [b"\xff", b'{"chunk": "all"}'])
+def test_any_torn_or_foreign_file_of_the_state_is_made_again(
+    compose, undisturbed, monkeypatch, name: str, content: bytes
+) -> None:
+    config = compose()
+    interrupted(monkeypatch, config, 6)
+    file = attack_run(config).folder / "scratch" / name
+    assert file.is_file()
+    file.write_bytes(content)
+    do(config)
+    pd.testing.assert_frame_equal(rows_of(config), undisturbed(), check_exact=True)
+
+
+def test_tensors_of_another_shape_are_no_state(compose, undisturbed, monkeypatch, caplog) -> None:
+    config = compose()
+    interrupted(monkeypatch, config, 6)
+    file = attack_run(config).folder / "scratch" / "chunk-00000.safetensors"
+    notes = (read_tensors(file) or ({}, {}))[1]
+    files.write_tensors(file, {"other": torch.zeros(2)}, notes)
+    do(config)
+    assert f"{file} cannot be read (it lacks 'best.images')" in caplog.text
     pd.testing.assert_frame_equal(rows_of(config), undisturbed(), check_exact=True)
 
 

@@ -122,7 +122,7 @@ def test_a_training_finishes_its_batch(compose, tmp_path, monkeypatch, kind: str
 
 
 SLOW = (
-    *("job=attack", "dataset=digits", "model=mlp", "tracking=none", "threads=1", "model.widths=[16]"),
+    *("job=attack", "attack=topk", "dataset=digits", "model=mlp", "tracking=none", "threads=1", "model.widths=[16]"),
     *("dataset.train_size=200", "dataset.test_size=60", "training.epochs=1", "metrics=[topk_intersection]"),
     *("attribution=smoothgrad", "attribution.samples=4", "attack.steps=20", "attack.chunk=2", "epsilon.step=0.1"),
 )
@@ -153,7 +153,7 @@ def test_run_py_says_how_to_go_on(compose, tmp_path) -> None:
     assert told[-1] == "stopped by SIGTERM, its state is saved: the same command resumes where it stopped"
     config = {**compose(*line[:-1]), "outputs": str(tmp_path)}
     assert Folder(attack_run(config).folder).result() is None
-    assert 1 <= rest(config, Chunk, "step") < 15 - 5
+    assert 1 <= rest(config, Chunk, "step") <= 15 - 2
     pd.testing.assert_frame_equal(rows_of(config), rows_of(elsewhere(config, tmp_path)), check_exact=True)
 
 

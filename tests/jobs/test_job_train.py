@@ -14,6 +14,8 @@ from runner.models.weights import load_weights
 from runner.runs.parts import Parts
 from runner.store.files import read_tensors
 from runner.store.folder import Folder
+from runner.store.saved_state import write_state
+from runner.training.checkpoint import STATE
 from runner.training.optimisation import OPTIMIZERS, SCHEDULES, Training
 from runner.training.trainer import DivergedError, Trainer
 
@@ -216,3 +218,12 @@ def test_load_weights_refuses_another_model(compose) -> None:
     other = parts_of(compose("model.widths=[17]")).new_model()
     with pytest.raises(ConfigError, match="does not fit this model"):
         load_weights(other, train_run(config).folder / "model.safetensors")
+
+
+def test_a_state_that_lacks_something_is_no_state(compose, caplog) -> None:
+    config = compose("job=train", "training.epochs=1")
+    file = train_run(config).folder / "scratch" / STATE
+    write_state(file, {"model": {}, "history": [{"epoch": 0.0}]})
+    result = do(config)
+    assert result["epochs"] == 1
+    assert f"{file} lacks average, defense, optimizer: its work starts from the beginning" in caplog.text

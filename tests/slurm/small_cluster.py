@@ -27,7 +27,7 @@ PATIENCE = 180.0
 """Seconds until a test gives up on something that takes a few; the machine may have much else to do."""
 
 CELL = (
-    *("job=attack", "dataset=digits", "model=mlp", "model.widths=[16]", "tracking=none", "threads=1"),
+    *("job=attack", "attack=topk", "dataset=digits", "model=mlp", "model.widths=[16]", "tracking=none", "threads=1"),
     *("dataset.train_size=200", "dataset.test_size=60", "training.epochs=1", "metrics=[topk_intersection]"),
     *("examples=4", "attack=counted", "attack.chunk=2", "epsilon.stop=0.4", "epsilon.step=0.2", "sweep=tiny"),
     f"hydra.searchpath=[file://{TESTS / 'counting_conf'}]",

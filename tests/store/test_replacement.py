@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> Path:
     for folder, text in ((Folder(path), "old"), (rerun_folder(path), "new")):
         folder.path.mkdir(parents=True)
         (folder.path / f"{text}.txt").write_text(text)
-        folder.record("ok", {"text": text})
+        folder.record("ok", {"job": "other", "text": text})
     return path
 
 

@@ -17,7 +17,15 @@ from runner.store.folder import Folder
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = (
     *("attribution=saliency,input_x_gradient", "sweep=tiny", "hydra.launcher.processes=2"),
-    *("job=attack", "dataset=digits", "model=mlp", "tracking=none", "dataset.train_size=200", "dataset.test_size=60"),
+    *(
+        "job=attack",
+        "attack=topk",
+        "dataset=digits",
+        "model=mlp",
+        "tracking=none",
+        "dataset.train_size=200",
+        "dataset.test_size=60",
+    ),
     *("model.widths=[16]", "training.epochs=1", "metrics=[topk_intersection]", "examples=4", "attack.steps=2"),
     *("epsilon.stop=0.2", "epsilon.step=0.2"),
 )

@@ -271,7 +271,7 @@ def test_plain_data() -> None:
 
 
 def test_a_bad_cell_is_refused_as_the_same_job_by_itself(run_py, tmp_path: Path) -> None:
-    base = ("job=attack", "dataset=digits", "model=mlp", f"outputs={tmp_path}")
+    base = ("job=attack", "attack=topk", "dataset=digits", "model=mlp", f"outputs={tmp_path}")
     alone = run_py(*base, "defense=none", "defense.epsilon=0.1")
     axes = ("defense=madry_l2,none", "seed=0,1,2", "defense.epsilon=0.1,0.2", "hydra.launcher.dry_run=true")
     assert run_py("-m", *base, *axes) == alone

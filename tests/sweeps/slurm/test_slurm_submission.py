@@ -183,7 +183,7 @@ def test_reasons_of_what_is_not_finished(played: Played, tmp_path: Path) -> None
     Folder(tmp_path / "a4").path.mkdir()
     Folder(tmp_path / "a4").record("failed", {"error": "OSError: the disk is full"})
     Folder(tmp_path / "done").path.mkdir()
-    Folder(tmp_path / "done").record("ok", {})
+    Folder(tmp_path / "done").record("ok", {"job": "other"})
     played.ended = {by_name["t2"].job: "CANCELLED by 0", by_name["a3"].job: "OUT_OF_MEMORY"}
     assert {path.name: reason for path, reason in submission.failures(plan, sent).items()} == {
         "t1": "ValueError: no luck",

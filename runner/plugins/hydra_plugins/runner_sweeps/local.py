@@ -37,13 +37,11 @@ class LocalLauncher(SweepLauncher):
 
 @dataclass
 class LocalLauncherConfig:
-    """Options of `hydra/launcher=local`."""
+    """Options of `hydra/launcher=local`; conf/hydra/launcher/local.yaml says what they mean."""
 
     _target_: str = "hydra_plugins.runner_sweeps.local.LocalLauncher"
-    # Worker processes; null for one per core. The cores' threads are divided among them.
     processes: int | None = None
-    # Show what is done, missing, failed and stale, and how long the rest will take; run nothing. Exit code 0 (all done) or 3.
     dry_run: bool = False
 
 
-ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConfig, provider="runner")
+ConfigStore.instance().store(group="hydra/launcher", name="runner_local", node=LocalLauncherConfig, provider="runner")

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from runner.sweeps.plan import Plan
 
 
+_LEAST = {
+    **dict.fromkeys(("array_parallelism", "timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "mem_gb"), 1),
+    **dict.fromkeys(("gpus_per_node", "gpus_per_task", "cpus_per_gpu", "max_num_timeout", "signal_delay_s"), 0),
+}
+"""Least values of options that are numbers."""
+
+
 class SlurmLauncher(SweepLauncher):
     """Submits the missing runs, inputs first, and waits for them."""
 
@@ -28,6 +35,9 @@ class SlurmLauncher(SweepLauncher):
             key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             for key, value in params.items()
         }
+        for key, least in _LEAST.items():
+            value = self.params.get(key)
+            require(value is None or value >= least, f"hydra.launcher.{key}", value, f"at least {least}")
 
     @property
     def slots(self) -> int:

@@ -13,6 +13,7 @@ from hydra.core.override_parser import overrides_parser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 
 from runner.core.decimals import spelled_out
+from runner.core.errors import require
 from runner.sweeps.zipped_axes import Zipped, joined, spread
 
 
@@ -30,6 +31,8 @@ class ZippedSweeper(BasicSweeper):
         skip_if: Sequence[str] = (),
     ) -> None:
         super().__init__(max_batch_size, params)
+        batch = max_batch_size is None or max_batch_size >= 1
+        require(batch, "hydra.sweeper.max_batch_size", max_batch_size, "at least 1, or null")
         self.zipped, self.skip_if = (
             zipped or {},
             skip_if,
