@@ -19,6 +19,7 @@ from runner.api.search import Asked, parts_of
 from runner.attacking.chunk import Chunk
 from runner.attacking.convergence import Until
 from runner.attacking.gradient_check import gradient_flags
+from runner.attacking.memory_fit import fitted
 from runner.attacking.results import content_of, rows_of
 from runner.attacking.results import images_of as perturbed_of
 from runner.attacking.search import moves
@@ -154,8 +155,10 @@ def evaluate(
 
 
 def _searched(setup: Setup, size: int, labelled: bool) -> AttackResult:
-    """The search over all chunks and budgets, and its rows, images and flags."""
-    chunks = [Chunk.new(setup, part) for part in torch.arange(len(setup.test)).split(size)]
+    """The search over all chunks of at most `size` examples and all budgets, and its rows, images and flags."""
+    fit = fitted(setup, size)
+    setup = fit.applied(setup)
+    chunks = [Chunk.new(setup, part) for part in torch.arange(len(setup.test)).split(fit.chunk)]
     flags = as_data(gradient_flags(setup.attack, chunks[0].problem, max(setup.epsilons), setup.norm))
     title = f"{setup.columns['attack']} on {setup.columns['attribution']}"
     with progress(title, len(chunks) * len(setup.epsilons)) as advance:

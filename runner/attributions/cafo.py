@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runner.attributions.options import Scale, amount
-from runner.attributions.passes import leaves, margins, summed
+from runner.attributions.passes import leaves, logits_at, margins, summed
 from runner.attributions.smoothgrad import SmoothGrad
 from runner.core.errors import require, require_at_least
 from runner.core.grid import Number
@@ -81,7 +81,7 @@ def loss_gradients(model: nn.Module, places: Tensor, targets: Tensor, create_gra
     """(n, count, C, H, W) gradients of the cross-entropy of the targets (n,) at `places` (n, count, C, H, W)."""
     with torch.enable_grad():
         flat = leaves(places, create_graph)
-        losses = F.softplus(margins(model(flat), targets.repeat_interleave(places.shape[1])))
+        losses = F.softplus(margins(logits_at(model, flat), targets.repeat_interleave(places.shape[1])))
         (gradients,) = torch.autograd.grad(losses.sum(), flat, create_graph=create_graph)
     return gradients.reshape(places.shape)
 

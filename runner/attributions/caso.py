@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from runner.attributions.cafo import Cafo, soft
 from runner.attributions.options import amount
-from runner.attributions.passes import in_passes, leaves
+from runner.attributions.passes import in_passes, leaves, logits_at
 from runner.core.errors import require, require_at_least
 from runner.core.grid import Number
 
@@ -86,7 +86,7 @@ def curvature(model: nn.Module, places: Tensor, targets: Tensor, create_graph: b
     count = places.shape[1]
     with torch.enable_grad():
         flat = leaves(places, create_graph)
-        logits = model(flat)
+        logits = logits_at(model, flat)
         last = logits.shape[1] - 1
         columns = [
             torch.autograd.grad(

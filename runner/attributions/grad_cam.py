@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runner.attributions.passes import Output, leaves, summed
+from runner.attributions.passes import Output, leaves, logits_at, summed
 from runner.core.errors import ConfigError, require, require_at_least
-from runner.core.shared_pass import note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +43,7 @@ class GradCam:
             with torch.enable_grad():
                 flat = leaves(chosen.unsqueeze(1), create_graph)
                 with self._watched(model) as seen:
-                    logits = model(flat)
-                note(model, flat, logits)
+                    logits = logits_at(model, flat)
                 features = self._features(seen)
                 scores = logits if self.output == "logit" else logits.softmax(dim=1)
                 score = scores.gather(1, targets[part].unsqueeze(1)).sum()

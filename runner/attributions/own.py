@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from runner.core.build import build, called
 from runner.core.errors import ConfigError, require
+from runner.core.frozen_passes import cheap_derivatives
 from runner.core.locate import locate
 from runner.core.types import Attribution
 
@@ -40,7 +41,8 @@ class Own:
         Errors: `ConfigError` for a map of another shape or type.
         """
         given = (model, images, targets, keys) if self.takes_keys else (model, images, targets)
-        maps = self.function(*given)
+        with cheap_derivatives(model):
+            maps = self.function(*given)
         self._check(maps, images)
         maps = maps.unsqueeze(1) if maps.dim() == 3 else maps
         if maps.shape[1] != images.shape[1]:

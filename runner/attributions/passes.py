@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from runner.core.chunking import passes, recomputed
+from runner.core.chunking import held, passes, recomputed
+from runner.core.frozen_passes import cheap_derivatives
 from runner.core.shared_pass import note
 
 Output = Literal["logit", "probability"]
@@ -23,8 +24,8 @@ def in_passes(
     """(first sample, result) of passes of at most `chunk` images; those of an example follow each other, from sample 0.
 
     Differentiable once in the images and the parameters when grad mode is on and the images require grad, else detached.
-    With several passes, no graph is kept and the backward pass recomputes each pass, so that `chunk` also bounds the memory of
-    an attack step.
+    With several passes, graphs are kept if all of them fit the memory (`runner.core.chunking.holding`). Else the backward pass
+    recomputes each pass, so that `chunk` also bounds the memory of an attack step.
     """
     differentiable = torch.is_grad_enabled() and images.requires_grad
     plan = list(passes(len(images), samples, chunk))
@@ -37,7 +38,7 @@ def in_passes(
 
         if not differentiable:
             yield first, bound(images[part].detach(), False).detach()
-        elif len(plan) == 1:
+        elif len(plan) == 1 or held(len(images) * samples):
             yield first, bound(images[part], True)
         else:
             yield first, recomputed(model, bound, images[part])
@@ -60,12 +61,19 @@ def leaves(places: Tensor, create_graph: bool) -> Tensor:
     return flat if create_graph else flat.detach().requires_grad_()
 
 
+def logits_at(model: nn.Module, flat: Tensor) -> Tensor:
+    """(n, K) logits at (n, C, H, W), with the graph that a map is differentiated in."""
+    with cheap_derivatives(model):
+        logits: Tensor = model(flat)
+    note(model, flat, logits)
+    return logits
+
+
 def output_gradients(model: nn.Module, places: Tensor, targets: Tensor, output: Output, create_graph: bool) -> Tensor:
     """(n, count, C, H, W) gradients of the targets' (n,) outputs at `places` (n, count, C, H, W)."""
     with torch.enable_grad():
         flat = leaves(places, create_graph)
-        logits = model(flat)
-        note(model, flat, logits)
+        logits = logits_at(model, flat)
         scores = logits if output == "logit" else logits.softmax(dim=1)
         chosen = scores.gather(1, targets.repeat_interleave(places.shape[1]).unsqueeze(1))
         (gradients,) = torch.autograd.grad(chosen.sum(), flat, create_graph=create_graph)

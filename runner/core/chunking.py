@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -11,6 +13,24 @@ from torch.autograd.function import once_differentiable
 
 OnePass = Callable[[Tensor, bool], Tensor]
 """(images, create_graph) -> (n, ...), computed from a gradient; differentiable in the images with `create_graph`."""
+
+
+_HELD: ContextVar[int] = ContextVar("images whose graphs fit the memory at once", default=0)
+
+
+@contextmanager
+def holding(images: int) -> Iterator[None]:
+    """Inside, passes over no more than that many images in all keep their graphs, which costs less than to recompute them."""
+    token = _HELD.set(images)
+    try:
+        yield
+    finally:
+        _HELD.reset(token)
+
+
+def held(images: int) -> bool:
+    """Whether the graphs of that many images may be kept."""
+    return images <= _HELD.get()
 
 
 def passes(examples: int, samples: int, chunk: int | None) -> Iterator[tuple[slice, int, int]]:

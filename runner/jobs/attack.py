@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ import torch
 from runner.attacking.chunk import Chunk
 from runner.attacking.gallery import draw_gallery, write_gallery
 from runner.attacking.gradient_check import gradient_flags
+from runner.attacking.memory_fit import Fit, fitted
 from runner.attacking.results import content_of, images_of, rows_of
 from runner.attacking.search import moves
 from runner.attacking.setup import Setup
@@ -59,7 +61,9 @@ def examples(run: Run) -> int:
 def _attack(run: Run, folder: Folder, tracker: Tracker) -> dict[str, Any]:
     trained, *_ = [run_job(needed) for needed in run.inputs]
     setup = Setup.of(run)
-    chunks = _chunks(setup, examples(run), folder)
+    fit = _fit(setup, folder)
+    setup = fit.applied(setup)
+    chunks = _chunks(setup, examples(run), fit.chunk, folder)
     flags = trained.get("flags", {}) | _gradient_flags(chunks[0], folder)
     _search(setup, chunks)
     rows = rows_of(setup, chunks)
@@ -70,9 +74,9 @@ def _attack(run: Run, folder: Folder, tracker: Tracker) -> dict[str, Any]:
     return {**content, "flags": flags, **{key: trained.get(key) for key in FROM_TRAINING}}
 
 
-def _chunks(setup: Setup, count: int, folder: Folder) -> list[Chunk]:
-    """All examples in chunks. Saved steps of an earlier call are read back, and its chunk boundaries kept."""
-    parts_of_test = torch.arange(count).split(_chunk_size(setup, folder))
+def _chunks(setup: Setup, count: int, size: int, folder: Folder) -> list[Chunk]:
+    """All examples in chunks of that size. Saved steps of an earlier call are read back."""
+    parts_of_test = torch.arange(count).split(size)
     states = (folder.scratch / f"chunk-{number:05d}.safetensors" for number in range(len(parts_of_test)))
     return [Chunk.open(setup, indices, state) for indices, state in zip(parts_of_test, states, strict=True)]
 
@@ -118,19 +122,19 @@ def _share(chunks: Sequence[Chunk]) -> float:
     return done / max(searches, 1)
 
 
-def _chunk_size(setup: Setup, folder: Folder) -> int:
-    """The chunk size that this folder was begun with: only the same chunk boundaries give bit-identical rows."""
-    file = folder.scratch / "plan.json"
-    wanted = int(setup.config["attack"]["chunk"])
-    begun = (files.read_json(file) or {}).get("chunk")
-    if not isinstance(begun, int):
+def _fit(setup: Setup, folder: Folder) -> Fit:
+    """The sizes that this folder was begun with: only the same chunks and passes give bit-identical rows."""
+    file, wanted = folder.scratch / "plan.json", int(setup.config["attack"]["chunk"])
+    begun = files.read_json(file) or {}
+    if not isinstance(begun.get("chunk"), int):
         for state in folder.scratch.glob("chunk-*.safetensors"):  # of unknown boundaries
             state.unlink()
-        files.write_json(file, {"chunk": wanted})
-        return wanted
-    if begun != wanted:
-        log.warning("attack.chunk=%d: this run was started with %d, which is kept", wanted, begun)
-    return begun
+        begun = {"wanted": wanted, **asdict(fitted(setup, wanted))}
+        files.write_json(file, begun)
+    before = begun.get("wanted", begun["chunk"])
+    if before != wanted:
+        log.warning("attack.chunk=%d: this run was started with %d, which is kept", wanted, before)
+    return Fit(begun["chunk"], begun.get("images"))
 
 
 def _write(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame, folder: Folder, tracker: Tracker) -> None:

@@ -20,7 +20,8 @@ COUNTED = (
         f"runner.{room}.*"
         for room in ("attacks", "attributions", "certificates", "datasets", "defenses", "metrics", "models")
     ),
-    *(f"runner.core.{name}" for name in ("chunking", "cosine", "grid", "interception", "norms", "rng", "trace")),
+    *(f"runner.core.{name}" for name in ("chunking", "cosine", "frozen_layers", "frozen_passes", "grid")),
+    *(f"runner.core.{name}" for name in ("interception", "norms", "rng", "shared_pass", "trace")),
     *(f"runner.training.{name}" for name in ("monitoring", "optimisation", "trainer", "training_state")),
     *(
         f"runner.attacking.{name}"

@@ -30,7 +30,9 @@ def _execute(run: Run) -> dict[str, Any]:
     from hydra.utils import get_method
 
     from runner.core.attention import twice_differentiable_attention
+    from runner.core.memory import keep_freed_memory
 
+    keep_freed_memory()
     if run.config["threads"]:
         torch.set_num_threads(int(run.config["threads"]))
     with twice_differentiable_attention():

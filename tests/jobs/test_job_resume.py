@@ -13,6 +13,7 @@ import pytest
 import torch
 from running import attack_run, do
 
+from runner.attacking import memory_fit
 from runner.attacking.chunk import Chunk
 from runner.jobs import attack
 from runner.store import files
@@ -196,6 +197,17 @@ def test_the_chunks_of_the_beginning_are_kept(compose, undisturbed, monkeypatch,
     assert len(taken) == STEPS - 5
     assert "attack.chunk=1: this run was started with 4, which is kept" in caplog.text
     pd.testing.assert_frame_equal(rows_of(config), undisturbed("attack.chunk=4"), check_exact=True)
+
+
+def test_the_memory_of_the_beginning_counts(compose, undisturbed, monkeypatch) -> None:
+    overrides = (*STOCHASTIC, "attack_seed=7")  # no other test has left this run in the undisturbed store
+    config = compose(*overrides)
+    with monkeypatch.context() as little:
+        little.setattr(memory_fit, "_room", lambda device: 0.0)
+        rows = undisturbed(*overrides)
+        interrupted(little, config, 5)
+    do(config)
+    pd.testing.assert_frame_equal(rows_of(config), rows, check_exact=True)
 
 
 def test_images_asked_for_when_resuming(compose, undisturbed, monkeypatch) -> None:

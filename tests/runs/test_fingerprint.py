@@ -44,7 +44,8 @@ def test_what_is_only_shown_stored_launched_or_typed_counts_for_no_job(job: str)
         found = names(config, job)
         assert not {name for name in found if name.startswith(UNCOUNTED)}
         core = {name.removeprefix("runner.core.") for name in found if name.startswith("runner.core.")}
-        assert core <= {"chunking", "grid", "interception", "norms", "rng"}
+        passes = {"chunking", "frozen_layers", "frozen_passes", "interception", "shared_pass"}
+        assert core <= passes | {"grid", "norms", "rng"}
 
 
 @pytest.mark.parametrize(
