@@ -79,7 +79,14 @@ def test_evaluate_gives_the_intervals_of_the_job_over_its_seeds(compose, no_repo
     found = evaluate(
         [model for model, *_ in both],
         *(images, labels),
-        **{"steps": 3, "epsilons": (0.2, 0.4, 0.6), "k": config["metrics"]["k"], "chunk": 4, "ids": ids},
+        **{
+            "attack": "topk",
+            "steps": 3,
+            "epsilons": (0.2, 0.4, 0.6),
+            "k": config["metrics"]["k"],
+            "chunk": 4,
+            "ids": ids,
+        },
     )
     numbers = ["epsilon", "metric", "mean", "low", "high", "n_seeds", "n_examples", "q50", "label_preserved"]
     pd.testing.assert_frame_equal(summary[numbers], found[numbers], check_exact=True)

@@ -116,7 +116,7 @@ MUST = r"must be a function \(model, images, targets\) or \(model, images, targe
     ("override", "message"),
     [
         ("target=nope.nope", r"attribution\.target=nope\.nope: cannot be imported"),
-        ("target=their_maps.number", r"attribution\.target=their_maps\.number: must be a function or a class"),
+        ("target=their_maps.number", r"attribution\.target=their_maps\.number: must be a class or function, not a int"),
         ("target=their_maps.two", rf"attribution\.target=their_maps\.two: {MUST}, not one of \(model, images\)$"),
         ("target=their_maps.five", rf"attribution\.target=their_maps\.five: {MUST}, not one of \(model, .*, other\)$"),
         ("target=their_maps.named", rf"attribution\.target=their_maps\.named: {MUST}, not one of \(.*needed\)$"),
@@ -130,8 +130,8 @@ MUST = r"must be a function \(model, images, targets\) or \(model, images, targe
         ),
         ("target=their_maps.listed", r"attribution\.target=their_maps\.listed: must return .*, not a list$"),
         ("target=their_maps.dies", r"attribution\.target=their_maps\.dies: it raises KeyError: 'gone'"),
-        ("target=their_maps.detached", r"attack=topk: attribution=own has no gradient; choose an attack"),
-        ("target=their_maps.through_numpy", r"attack=topk: attribution=own has no gradient; choose an attack"),
+        ("target=their_maps.detached", r"attack=topk_overlap: attribution=own has no gradient; choose an attack"),
+        ("target=their_maps.through_numpy", r"attack=topk_overlap: attribution=own has no gradient; choose an attack"),
         (
             "target=their_maps.option attribution.args.powr=3",
             r"attribution\.args\.powr: no such key; allowed here are .*power",

@@ -45,7 +45,7 @@ def test_what_is_only_shown_stored_launched_or_typed_counts_for_no_job(job: str)
         assert not {name for name in found if name.startswith(UNCOUNTED)}
         core = {name.removeprefix("runner.core.") for name in found if name.startswith("runner.core.")}
         passes = {"chunking", "frozen_layers", "frozen_passes", "interception", "shared_pass"}
-        assert core <= passes | {"grid", "norms", "rng"}
+        assert core <= passes | {"cosine", "grid", "norms", "rng", "trace"}
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,7 @@ def test_a_key_that_was_added_later_counts_only_where_it_says_something_new(comp
             del before[group][key]
             assert run_id(config) == run_id(before)
             assert key not in ids.attack_identity(config)[group]
-            for value in (default + 1, float(default) + 0.5):
+            for value in (default + 1, float(default) + 0.5) if default is not None else (0.01,):
                 assert run_id({**config, group: {**config[group], key: value}}) != run_id(config)
-            assert run_id({**config, group: {**config[group], key: float(default)}}) == run_id(config)
+            same = default if default is None else float(default)
+            assert run_id({**config, group: {**config[group], key: same}}) == run_id(config)

@@ -25,15 +25,19 @@ TOP = {
 """What the keys outside the groups change."""
 
 PINNED = {
-    "dataset=digits": ("f3053c2200d9", "efbe60b8aec5", "31996329d096"),
-    "dataset=image_folder dataset.name=mine dataset.classes=3": ("67df8a8ff72a", "06d08c7a3d4b", "90028928a240"),
-    "defense=madry_l2": ("822f41047d4a", "c1756a8bbd66", "8824136b7764"),
-    "defense=ssr": ("e3c9fc453e4c", "1faa609353be", "da453ae09d50"),
-    "attribution=boundary_ig": ("7d4252f4e50e", "4a898d9302d4", "af6078981931"),
+    "dataset=digits attack=topk": ("f3053c2200d9", "efbe60b8aec5", "31996329d096"),
+    "dataset=image_folder dataset.name=mine dataset.classes=3 attack=topk": (
+        "67df8a8ff72a",
+        "06d08c7a3d4b",
+        "90028928a240",
+    ),
+    "defense=madry_l2 attack=topk": ("822f41047d4a", "c1756a8bbd66", "8824136b7764"),
+    "defense=ssr attack=topk": ("e3c9fc453e4c", "1faa609353be", "da453ae09d50"),
+    "attribution=boundary_ig attack=topk": ("7d4252f4e50e", "4a898d9302d4", "af6078981931"),
     "attack=manipulate": ("7d4252f4e50e", "a53c95cee699", "8f4c94c092dd"),
     "attack=transfer_model": ("7d4252f4e50e", "bbb461eec283", "f9e144217d7d"),
-    "certificate=levine_topk": ("7d4252f4e50e", "4055c5a5eff1", "52e0764576cc"),
-    "epsilon=linf_255": ("7d4252f4e50e", "26a17354acc8", "d30d5f1b951a"),
+    "certificate=levine_topk attack=topk": ("7d4252f4e50e", "4055c5a5eff1", "52e0764576cc"),
+    "epsilon=linf_255 attack=topk": ("7d4252f4e50e", "26a17354acc8", "d30d5f1b951a"),
 }
 """train_id, run_id and group_id of runs that users have stored."""
 
@@ -158,7 +162,7 @@ def test_neither_the_order_of_keys_nor_float_noise_counts() -> None:
         ("job=train", "device=cpu", "threads=3", "seeds=[5,6]", "sweep=mine", "report.name=x", "outputs=elsewhere"),
         ("tracking=wandb", "tracking.project=p", "tracking.entity=e", "tracking.tags=[a]", "tracking.dir=null"),
         ("hydra/launcher=slurm", "attack.chunk=3", "attack.save_images=true", "attribution.chunk=5"),
-        ("defense=none", "attack.steps=50", "training.epochs=8", "epsilon.step=1/10", "epsilon.stop=1", "seed=0"),
+        ("defense=none", "attack.steps=25", "training.epochs=8", "epsilon.step=1/10", "epsilon.stop=1", "seed=0"),
     ],
 )
 def test_machine_settings_tracking_and_stated_defaults_change_nothing(overrides: tuple[str, ...]) -> None:

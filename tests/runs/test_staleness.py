@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from running import as_job, attack_run, do, plan_of, train_run
 
+from runner.attacking.chunk import Chunk
 from runner.core.config import Config
 from runner.core.errors import ConfigError
 from runner.jobs import attack
@@ -178,20 +179,20 @@ def test_the_old_result_stays_while_the_new_one_is_made_and_when_that_fails(done
 
 def test_what_was_begun_by_other_code_is_not_resumed(configs, edit, monkeypatch, caplog) -> None:
     config, begun = configs["mine"], list[int]()
-    climb = attack._climb
+    step = Chunk.step
 
-    def stopping(chunk: Any, chunks: Any, advance: Any) -> None:
-        begun.append(len(chunk.steps))
-        if len(begun) == 2:  # the second chunk: examples=6 in chunks of 4
+    def stopping(self: Chunk, epsilon: float) -> None:
+        begun.append(len(self.steps))
+        if len(begun) == 3:  # the second budget of the first of two chunks: examples=6 in chunks of 4
             raise KeyboardInterrupt
-        climb(chunk, chunks, advance)
+        step(self, epsilon)
 
     config = {**config, "examples": 6}
-    monkeypatch.setattr(attack, "_climb", stopping)
+    monkeypatch.setattr(Chunk, "step", stopping)
     with pytest.raises(KeyboardInterrupt):
         do(config)
     do(config)
-    assert begun == [0, 0, 2, 0]
+    assert begun == [0, 0, 1, 1, 1]
     again = {**config, "rerun": [attack_run(config).identity]}
     begun.clear()
     with pytest.raises(KeyboardInterrupt):
@@ -199,7 +200,7 @@ def test_what_was_begun_by_other_code_is_not_resumed(configs, edit, monkeypatch,
     edit("maps", "x = 1\n")
     with caplog.at_level(logging.WARNING):
         do(again)
-    assert begun == [0, 0, 0, 0]
+    assert begun == [0, 0, 1, 0, 0, 1, 1]
     assert "starts from the beginning" in caplog.text
     assert len(pd.read_parquet(attack_run(config).folder / "rows.parquet")) == 12
 
