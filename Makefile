@@ -3,11 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BENCH_VENV := .venv-bench
+BENCH_INSTALLED := $(BENCH_VENV)/.installed
+NETWORK ?= small_cnn
 WORKERS ?= 2
 CHAOS_SHARE ?= 1/1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run sync test test-all test-slurm test-chaos conformance check format clean
+.PHONY: help setup run sync test test-all test-slurm test-chaos conformance bench bench-check check format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -40,6 +43,18 @@ test-chaos: setup  ## disturb running sweeps: kills, signals, full and read-only
 conformance: setup  ## test what every plug-in must do, one line per property; NAME=topk or NAME=attack=topk for one plug-in
 	$(BIN)/python -m pytest tests/conformance -vv --plugin "$(NAME)"
 
+$(BENCH_INSTALLED): pyproject.toml constraints.txt benchmarks/requirements.txt
+	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
+	touch $@
+
+bench: $(BENCH_INSTALLED)  ## measure speed against peers (under 40 minutes; CASE=topk_saliency: one case; NETWORK=resnet20); benchmarks/README.md
+	$(BENCH_VENV)/bin/python -m benchmarks run $(CASE) --network $(NETWORK)
+
+bench-check: $(BENCH_INSTALLED)  ## measure again and fail if a figure is worse than in the last file of this machine
+	$(BENCH_VENV)/bin/python -m benchmarks check $(CASE) --network $(NETWORK)
+
 check: setup  ## check format, lint, types and import direction
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -50,5 +65,5 @@ format: setup  ## format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean:  ## remove .venv and caches; the store under outputs/ stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+clean:  ## remove .venv, .venv-bench and caches; the store under outputs/ stays
+	rm -rf $(VENV) $(BENCH_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -33,7 +33,7 @@ def main() -> None:
     write(summary(pd.read_csv(report / "tables" / "summary.csv")), folder / "summary.csv")
     write(curves(pd.read_csv(report / "tables" / "curves.csv")), folder / "curves.csv")
     for kind in arguments.pictures:
-        for picture in sorted((report / "plots").glob(f"{kind}-*.png")):
+        for picture in sorted((report / "plots").glob(f"{kind}-*.svg")):
             shutil.copy(picture, folder / picture.name)
 
 

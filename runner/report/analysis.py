@@ -18,6 +18,10 @@ from runner.report.flagged import flags_of
 from runner.report.naming import budget_phrase, in_order, natural_key, words
 from runner.report.transfers import transfers
 from runner.stats import Interval, areas, critical, halfway, seed_interval, summarise
+from runner.stats.seeds import GROUP_KEYS
+
+_NONE = pd.DataFrame()
+"""The rows of a configuration that has none."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ class Analysis:
     def table(self) -> pd.DataFrame:
         """One row per configuration; see `_record` for the columns. Configurations whose seeds all failed are rows of nan."""
         finished = list(self.data.runs["group_id"].unique()) if len(self.data.runs) else []
-        records = [self._record(group_id) for group_id in finished]
+        parts = [_by_group(frame) for frame in (self.curves, self.areas, self.critical)] if finished else []
+        records = [self._record(group_id, *(part.get(group_id, _NONE) for part in parts)) for group_id in finished]
         records += [_failed_record(self.data, group_id) for group_id in self.data.names if group_id not in finished]
         records.sort(key=lambda record: ([str(record[key]) for key in PANEL], natural_key(record["series"])))
         return pd.DataFrame(records) if records else pd.DataFrame(columns=[*IDENTITY, "series", "n_seeds"])
@@ -109,23 +114,25 @@ class Analysis:
         return list(dict.fromkeys([*floor, *middle, *finite[-1:], *unlimited]))
 
     def _with_series(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The frame with the names of curves, without the metrics that a configuration did not measure."""
+        """The frame with the names of curves, without the metrics that a configuration did not measure; its labels are texts."""
         runs = zip(self.data.runs["group_id"], self.data.runs["measured"], strict=True)
         measured = {(group_id, metric) for group_id, metrics in runs for metric in metrics}
         kept = [key in measured for key in zip(frame["group_id"], frame["metric"], strict=True)]
-        return frame[kept].assign(series=frame["group_id"].map(self.data.names))
+        texts = frame[kept].astype(dict.fromkeys(frame.columns.intersection(list(GROUP_KEYS)), "str"))
+        return texts.assign(series=texts["group_id"].map(self.data.names))
 
-    def _record(self, group_id: str) -> dict[str, Any]:
+    def _record(
+        self, group_id: str, curves: pd.DataFrame, areas: pd.DataFrame, critical: pd.DataFrame
+    ) -> dict[str, Any]:
         runs = self.data.runs_of(group_id).drop_duplicates("seed")
         record: dict[str, Any] = {key: runs.iloc[0][key] for key in (*IDENTITY, "stochastic")}
         record["series"] = self.data.names[group_id]
         for name in ("test_accuracy", "seconds_per_epoch"):
             record |= seed_interval(runs[name]).columns(name)
-        for row in select(self.areas, {"group_id": group_id, "how": "range"}).to_dict("records"):
+        for row in select(areas, {"how": "range"}).to_dict("records") if len(areas) else ():
             record |= _interval(row).columns(f"area_{row['metric']}")
-        for row in select(self.critical, {"group_id": group_id}).to_dict("records"):
+        for row in critical.to_dict("records"):
             record |= _critical(row)
-        curves = select(self.curves, {"group_id": group_id})
         for row in curves.to_dict("records"):
             record |= _interval(row).columns(f"{row['metric']}@{row['epsilon']:g}")
         last = curves.sort_values("epsilon").iloc[-1]
@@ -141,6 +148,11 @@ class Analysis:
         record["flags"] = ", ".join(map(words, flags_of(runs)))
         failed = len(_failed_seeds(self.data.failures, group_id) - set(map(str, runs["seed"])))
         return {**record, "failed": failed, "failure_rate": failed / max(failed + len(runs), 1)}
+
+
+def _by_group(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each configuration."""
+    return {str(group_id): rows for group_id, rows in frame.groupby("group_id", sort=False)}
 
 
 def robustness_column(rows: pd.DataFrame, metric: str) -> tuple[str, str]:

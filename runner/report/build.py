@@ -36,7 +36,8 @@ def build_report(
 
 def _write_results(analysis: Analysis, out: Path, title: str) -> dict[str, Any]:
     """Tables and figures, as arguments of `render`."""
-    from runner.report.figures.files import write_figures, write_galleries  # late: imports matplotlib
+    from runner.report.figures.files import write_figures  # late: imports matplotlib
+    from runner.report.figures.page_galleries import page_galleries
 
     summary = summary_tables(analysis)
     texts = table_files(analysis, summary, title)
@@ -46,5 +47,5 @@ def _write_results(analysis: Analysis, out: Path, title: str) -> dict[str, Any]:
         "tables": summary,
         "table_files": [f"tables/{name}" for name in texts],
         "pictures": write_figures(analysis, out),
-        "galleries": write_galleries(analysis, out),
+        "galleries": page_galleries(analysis),
     }

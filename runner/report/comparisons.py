@@ -41,7 +41,8 @@ def comparisons(data: ReportData) -> pd.DataFrame:
         return pd.DataFrame(columns=[*IDENTITY, "series", "baseline", "metric", *NUMBERS]).astype(
             dict.fromkeys(NUMBERS, float)
         )
-    found = pd.concat([differences(data.rows, pairs, list(data.metrics)), _accuracies(data, pairs)], ignore_index=True)
+    rows = data.rows.assign(group_id=data.rows["group_id"].astype("str"))  # a category would keep all configurations
+    found = pd.concat([differences(rows, pairs, list(data.metrics)), _accuracies(data, pairs)], ignore_index=True)
     identity = data.runs.drop_duplicates("group_id")[list(IDENTITY)]
     found = identity.merge(found, on="group_id").assign(series=lambda frame: frame["group_id"].map(data.names))
     whole = found[~np.isfinite(found["epsilon"])]

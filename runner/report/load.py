@@ -8,17 +8,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 from safetensors import SafetensorError, safe_open
 
 from runner.core.errors import StoreError
 from runner.report.data import CONVERGENCE, IDENTITY, PANEL, Gallery, MetricInfo, ReportData, select
 from runner.report.naming import series_names
 from runner.stats.claims import Claim
-from runner.store.torn import read_result, read_rows, torn
+from runner.store.torn import read_result, read_rows, read_table, torn
 
 Result = dict[str, Any]
 LABELS = (*PANEL, "defense")
+REPEATED = (*LABELS, "train_id", "run_id")
+"""Columns with one text for all rows of a run."""
+_FIXED = ("seed", "epsilon", "example_id", "perturbation_norm", "label_preserved")
 
 
 def load(folders: Sequence[Path], models_root: Path, failed: Sequence[Mapping[str, Any]] = ()) -> ReportData:
@@ -32,11 +37,10 @@ def load(folders: Sequence[Path], models_root: Path, failed: Sequence[Mapping[st
         raise StoreError(f"no attack folders among the {len(folders)} given: nothing to report")
     results = list(finished.values())
     runs = pd.DataFrame([_scalars(folder, result) for folder, result in finished.items()])
-    rows = [_read_rows(folder, result) for folder, result in finished.items()]
     failures = [_with_group(failure, runs) for failure in failures]
     notes: list[str] = []
     return ReportData(
-        rows=pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(),
+        rows=_read_rows(finished) if finished else pd.DataFrame(),
         runs=runs,
         names=_names(runs, failures),
         failures=failures,
@@ -109,10 +113,19 @@ def _metrics(results: Sequence[Mapping[str, Any]]) -> dict[str, MetricInfo]:
     return infos
 
 
-def _read_rows(folder: Path, result: Mapping[str, Any]) -> pd.DataFrame:
-    path = folder / "rows.parquet"
-    fixed = ("seed", "epsilon", "example_id", "perturbation_norm", "label_preserved")
-    return read_rows(path, (*LABELS, *fixed, *result["metrics"])).assign(group_id=result["group_id"])
+def _read_rows(finished: Mapping[Path, Result]) -> pd.DataFrame:
+    """The rows of all runs. Their labels are categories in the order of the alphabet, so that grouping by them is fast."""
+    tables = []
+    for folder, result in finished.items():
+        table = read_table(folder / "rows.parquet", (*LABELS, *_FIXED, *result["metrics"]), REPEATED)
+        group_id = pa.DictionaryArray.from_arrays(np.zeros(len(table), np.int32), [result["group_id"]])
+        stored = [name for name in table.column_names if name != "group_id"]
+        tables.append(table.select(stored).append_column("group_id", group_id))
+    rows: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").to_pandas(ignore_metadata=True)
+    labels = [name for name in (*REPEATED, "group_id") if name in rows]
+    return rows.assign(
+        **{name: rows[name].cat.reorder_categories(sorted(rows[name].cat.categories)) for name in labels}
+    )
 
 
 def _read_galleries(finished: Mapping[Path, Result], notes: list[str]) -> dict[str, Gallery]:

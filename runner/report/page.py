@@ -19,6 +19,7 @@ from runner.report.tables.transfers import transfer_table
 
 if TYPE_CHECKING:
     from runner.report.figures.files import Picture
+    from runner.report.figures.page_galleries import PageGallery
 
 
 def render(
@@ -28,7 +29,7 @@ def render(
     tables: Sequence[Table] = (),
     table_files: Sequence[str] = (),
     pictures: Mapping[str, Sequence[Picture]] | None = None,
-    galleries: Mapping[str, Sequence[Picture]] | None = None,
+    galleries: Mapping[str, Sequence[PageGallery]] | None = None,
 ) -> str:
     """The page as text, from the summary tables and the figures that were written; without them if no run finished.
 
@@ -56,7 +57,7 @@ def render(
         "table_files": table_files,
         "pictures": defaultdict(list, pictures or {}),
         "galleries": galleries or {},
-        "plots": [file for picture in _all(pictures, galleries) for file in picture.files],
+        "plots": [picture.file for section in (pictures or {}).values() for picture in section],
         "comparisons": comparison_table(analysis),
         "certificates": certificate_table(analysis.bands),
         "suites": suite_table(analysis.suites),
@@ -65,10 +66,6 @@ def render(
         "data": analysis.data,
     }
     return environment.get_template("index.html.jinja").render(page)
-
-
-def _all(*groups: Mapping[str, Sequence[Picture]] | None) -> list[Picture]:
-    return [picture for group in groups if group for pictures in group.values() for picture in pictures]
 
 
 def configuration(failure: Mapping[str, Any]) -> str:

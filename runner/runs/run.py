@@ -132,8 +132,11 @@ class Run:
         return replace(self, config={**self.config, "attack": {**self.config["attack"], "save_images": True}})
 
     def replacing(self, stamps: Mapping[str, str] | None) -> Run:
-        """The same run with other `replaces`."""
-        return replace(self, replaces=stamps)
+        """The same run with other `replaces`. Its id and folder do not depend on them and are not computed again."""
+        run = replace(self, replaces=stamps)
+        known = ("_identified", "folder", "parts")
+        run.__dict__.update({name: self.__dict__[name] for name in known if name in self.__dict__})
+        return run
 
     def result(self) -> dict[str, Any] | None:
         """Its result if it succeeded and is complete: no failed seeds, and with perturbed images if they are wanted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from runner.runs.run import Run
@@ -26,8 +27,17 @@ def run_job(run: Run) -> dict[str, Any]:
 
 
 def _execute(run: Run) -> dict[str, Any]:
-    import torch
     from hydra.utils import get_method
+
+    job = get_method(run.config["job"]["_target_"])
+    with _networks(run) if run.identity else nullcontext():
+        result: dict[str, Any] = job(run)
+    return result
+
+
+def _networks(run: Run) -> AbstractContextManager[None]:
+    """What networks need around a job. One that only reads stored runs has none of them, and need not wait for torch."""
+    import torch
 
     from runner.core.attention import twice_differentiable_attention
     from runner.core.memory import keep_freed_memory
@@ -35,6 +45,4 @@ def _execute(run: Run) -> dict[str, Any]:
     keep_freed_memory()
     if run.config["threads"]:
         torch.set_num_threads(int(run.config["threads"]))
-    with twice_differentiable_attention():
-        result: dict[str, Any] = get_method(run.config["job"]["_target_"])(run)
-    return result
+    return twice_differentiable_attention()

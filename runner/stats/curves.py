@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -57,7 +57,17 @@ def area_under_curve(
     how: AreaKind = "range",
     include_zero: bool = True,
 ) -> float:
-    """Area under a metric's curve by the trapezoid rule; budgets in any order, infinite ones excluded.
+    """Area under a metric's curve by the trapezoid rule: see `areas_under_curves`."""
+    return float(areas_under_curves(epsilons, values, how, include_zero))
+
+
+def areas_under_curves(
+    epsilons: Sequence[float] | np.ndarray,
+    values: Sequence[float] | np.ndarray,
+    how: AreaKind = "range",
+    include_zero: bool = True,
+) -> np.ndarray:
+    """(...) areas under curves of (..., E) values at E budgets by the trapezoid rule; budgets in any order, infinite ones excluded.
 
     `index`: budgets one unit apart, whatever their values (Wang et al. 2020 report numbers of this size);
     `raw`: in units of epsilon; `range`: raw divided by (largest - smallest budget), a mean over the budgets that keeps
@@ -68,15 +78,15 @@ def area_under_curve(
         raise ValueError(f"how={how}: allowed are {', '.join(AREA_KINDS)}")
     budgets, heights = np.asarray(epsilons, dtype=np.float64), np.asarray(values, dtype=np.float64)
     kept = np.isfinite(budgets) & ((budgets > 0) | include_zero)
-    order = np.argsort(budgets[kept], kind="stable")
-    budgets, heights = budgets[kept][order], heights[kept][order]
+    order = np.flatnonzero(kept)[np.argsort(budgets[kept], kind="stable")]
+    budgets, heights = budgets[order], np.ascontiguousarray(heights[..., order])  # one curve is summed like many
     if budgets.size < 2:
-        return float("nan")
+        return np.full(heights.shape[:-1], np.nan)
     if np.any(np.diff(budgets) <= 0):
         raise ValueError(f"epsilons={budgets.tolist()}: a budget occurs twice")
     positions = np.arange(budgets.size, dtype=np.float64) if how == "index" else budgets
-    area = float(np.trapezoid(heights, positions))
-    return area / float(budgets[-1] - budgets[0]) if how == "range" else area
+    area: np.ndarray = np.asarray(np.trapezoid(heights, positions))
+    return area / (budgets[-1] - budgets[0]) if how == "range" else area
 
 
 def areas(
@@ -91,14 +101,27 @@ def areas(
     keys = group_keys(rows)
     long = rows.melt([*keys, "epsilon", "seed"], list(metrics), var_name="metric", value_name="value")
     means = _seed_means(long, [*keys, "epsilon", "metric"])
-    records: list[dict[str, Any]] = []
-    by = [*keys, "metric", "seed"]
-    for key, curve in means.groupby(by, sort=False, dropna=False, observed=True):
-        x, y = curve["epsilon"].to_numpy(), curve["value"].to_numpy()
-        for how in AREA_KINDS:
-            area = area_under_curve(x, y, how, include_zero)
-            records.append({**dict(zip(by, key, strict=True)), "how": how, "area": area})
-    frame = pd.DataFrame(records, columns=[*by, "how", "area"])
+    frame = _areas_by_seed(means, [*keys, "metric", "seed"], include_zero)
     missing = long.assign(undefined=long["value"].isna()).groupby([*keys, "metric"], dropna=False)["undefined"].sum()
     found = intervals(frame, [*keys, "metric", "how"], "area", confidence)
     return found.merge(missing.reset_index(), on=[*keys, "metric"])
+
+
+def _areas_by_seed(means: pd.DataFrame, by: Sequence[str], include_zero: bool) -> pd.DataFrame:
+    """One row per (`by`, how) with `area`. Curves with as many budgets are taken together if the budgets are the same."""
+    curve = means.groupby(list(by), sort=False, dropna=False, observed=True).ngroup().to_numpy()
+    order = np.argsort(curve, kind="stable")
+    counts = np.bincount(curve)
+    ends = np.cumsum(counts)
+    budgets, values = means["epsilon"].to_numpy()[order], means["value"].to_numpy()[order]
+    alike: dict[tuple[float, ...], list[int]] = {}
+    for index, (start, end) in enumerate(zip(ends - counts, ends, strict=True)):
+        alike.setdefault(tuple(budgets[start:end]), []).append(index)
+    found = np.empty((len(counts), len(AREA_KINDS)))
+    for grid, members in alike.items():
+        heights = np.stack([values[ends[index] - counts[index] : ends[index]] for index in members])
+        for place, how in enumerate(AREA_KINDS):
+            found[members, place] = areas_under_curves(grid, heights, how, include_zero)
+    first = means.loc[~means.duplicated(list(by)), list(by)]
+    frame = first.loc[first.index.repeat(len(AREA_KINDS))].reset_index(drop=True)
+    return frame.assign(how=np.tile(np.array(AREA_KINDS, dtype=object), len(counts)), area=found.ravel())

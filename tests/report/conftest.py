@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from synthetic_store import Store, analysis_of, fill_quickstart
 
 from runner.report.analysis import Analysis
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _coarse_figures() -> Iterator[None]:
-    """Coarse figures are drawn faster."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("runner.report.figures.drawing.DPI", 30)
-        yield
 
 
 @pytest.fixture

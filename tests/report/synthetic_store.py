@@ -69,14 +69,14 @@ class Store:
         run_id = f"r{short_hash(f'{configuration}{seed}')}"
         folder = self.root / "attacks" / f"{'-'.join(keys.values())}-s{seed}-{run_id}"
         folder.mkdir(parents=True)
-        identity = keys | {"seed": seed, "train_id": train_id, "run_id": run_id}
+        identity = keys | {"seed": seed, "train_id": train_id, "run_id": run_id, "group_id": short_hash(configuration)}
         rows = make_rows(identity, norm, epsilons, examples, strength + jitter * (seed - 0.5), stochastic)
         rows.to_parquet(folder / "rows.parquet")
         if gallery:
             save_gallery(folder / "gallery.safetensors", rows, norm, size, seed)
         if history:
             self._history(f"{dataset}-{model}-{defense}-s{seed}-{train_id}", accuracy)
-        record = {"status": "ok", "job": "attack", "group_id": short_hash(configuration), **identity, "norm": norm}
+        record = {"status": "ok", "job": "attack", **identity, "norm": norm}
         record |= {"epsilons": list(epsilons), "examples": examples, "test_accuracy": accuracy + 0.01 * (seed - 0.5)}
         record |= {"seconds_per_epoch": 2.0 + seed, "seconds": 12.5, "kept_by": kept_by, "stochastic": stochastic}
         record |= {"twin": {"beta": 30.0, "map_cosine": 0.97}}

@@ -57,7 +57,7 @@ def plan(tmp_path: Path) -> Plan:
     made = Plan(cells, tasks)
     done, failed, *_ = made.runs
     del tasks[done.folder]
-    record(done, seconds=60.0)
+    record(done, seconds=60.0, seed=0, metrics={}, examples=5)
     record(failed, "failed", error=REASON)
     made.failed[failed.folder] = REASON
     return made

@@ -127,11 +127,11 @@ def test_a_sweep_that_is_killed_twice(compose, clock, capsys) -> None:
         "4 runs to do, inputs included: about 2 min in 1 processes, 2 min in one; "
         "the time of 2 attack runs is unknown; 1 begun, with 30 s of work saved"
     ), "5 epochs of one training and 8 of the other"
-    killed(clock, both[0], 5 + 4)  # the other epochs, and 4 of 3 searches on each of two chunks, of 4 and 2 examples
+    killed(clock, both[0], 5 + 4)  # the other epochs, and 2 of 3 searches on each of two chunks, of 4 and 2 examples
     work = saved_effort(Folder(attack_run(both[0]).folder))
-    assert (work.seconds, work.share) == (4 * SEARCH, (3 * 4 + 1 * 2) / (3 * 6))
+    assert (work.seconds, work.share) == (4 * SEARCH, 2 * (4 + 2) / (3 * 6))
     plan = plan_of(*both)
-    assert seconds_of(task.run for task in plan.tasks.values()) == pytest.approx([8.0, 80.0, 36.0])
+    assert seconds_of(task.run for task in plan.tasks.values()) == pytest.approx([14.0, 80.0, 42.0])
     assert Folder(train_run(both[0]).folder).finished()["seconds"] == 8 * EPOCH, "in two calls"
     do(both[0])
     assert Folder(attack_run(both[0]).folder).finished()["seconds"] == 6 * SEARCH, "in two calls, without its training"

@@ -17,7 +17,16 @@ from runner.report.analysis import Analysis
 from runner.report.certificate_bands import bounds_of
 from runner.report.data import MetricInfo, select
 from runner.report.figures.bounds import bound_handles, draw_bounds, with_bounds
-from runner.report.figures.drawing import MAX_COLUMNS, grid, handles, legend, legend_rows, say_undefined
+from runner.report.figures.drawing import (
+    MAX_COLUMNS,
+    draw_bands,
+    grid,
+    handles,
+    label_edges,
+    legend,
+    legend_rows,
+    say_undefined,
+)
 from runner.report.figures.styles import Style, styles
 from runner.report.naming import in_order
 
@@ -65,6 +74,7 @@ def _figure(analysis: Analysis, panels: Sequence[Panel], looks: Mapping[str, Sty
                 say_undefined(axis)
             draw_bounds(axis, curve, bound, looks)
             axis.set_ylim(*shown)
+    label_edges(axes, columns)
     _label(axes, panels, infos, columns)
     legend(figure, _title(panels), [*handles(names, looks), *marks], columns)
     return figure
@@ -95,12 +105,19 @@ def draw_curves(axis: Axes, curves: pd.DataFrame, looks: Mapping[str, Style], fl
     """The curves of one metric in one panel. `floor` marks epsilon 0 as the noise floor of a stochastic map."""
     largest = max((epsilon for epsilon in curves["epsilon"] if math.isfinite(epsilon)), default=0.0)
     beyond = largest * (1.0 + NO_BUDGET_GAP) if largest > 0 else 1.0
-    for name in in_order(curves["series"]):
-        curve, look = curves[curves["series"] == name].sort_values("epsilon"), looks[name]
+    ordered = curves.sort_values("epsilon", kind="stable")
+    by_name = {str(name): curve for name, curve in ordered.groupby("series", sort=False)}
+    names = in_order(by_name)
+    for name in names:
+        curve, look = by_name[name], looks[name]
         x = curve["epsilon"].where(np.isfinite(curve["epsilon"]), beyond).to_numpy()
         _draw(axis, x, curve, look)
         if floor:
             _draw_floor(axis, curve, look)
+    finite = [by_name[name][np.isfinite(by_name[name]["epsilon"])] for name in names]
+    bands = [curve[["epsilon", "low", "high"]].to_numpy().T for curve in finite]
+    dense = any(looks[name].dense for name in names)
+    draw_bands(axis, bands, [looks[name].color for name in names], alpha=0.06 if dense else 0.13)
     axis.set_xlim(-0.025 * beyond, 1.025 * (beyond if np.isinf(curves["epsilon"]).any() else largest or 1.0))
     _ticks(axis, largest, beyond if np.isinf(curves["epsilon"]).any() else None)
 
@@ -111,17 +128,16 @@ def _draw(axis: Axes, x: np.ndarray, curve: pd.DataFrame, look: Style) -> None:
     size = 0.0 if look.dense else 4.0
     shared: dict[str, Any] = {"color": look.color, "linestyle": look.linestyle, "linewidth": 1.2 if look.dense else 1.6}
     axis.plot(x[finite], mean[finite], marker=look.marker, markersize=size, **shared)
-    axis.fill_between(x[finite], low[finite], high[finite], color=look.color, alpha=0.06 if look.dense else 0.13, lw=0)
     if not finite.all():
         errors = np.nan_to_num(np.stack([mean - low, high - mean])[:, ~finite])
         axis.errorbar(x[~finite], mean[~finite], errors, fmt=look.marker, color=look.color, ms=5, capsize=2, lw=1)
 
 
 def _draw_floor(axis: Axes, curve: pd.DataFrame, look: Style) -> None:
-    zero = curve[curve["epsilon"] == 0]
-    axis.plot(zero["epsilon"], zero["mean"], "D", mfc="white", mec=look.color, ms=6, zorder=4, clip_on=False)
+    zero = curve["mean"].to_numpy()[curve["epsilon"].to_numpy() == 0]
+    axis.plot(np.zeros(len(zero)), zero, "D", mfc="white", mec=look.color, ms=6, zorder=4, clip_on=False)
     if not look.dense:
-        for mean in zero["mean"]:
+        for mean in zero:
             axis.axhline(mean, color=look.color, linestyle=":", linewidth=0.8, zorder=1)
 
 

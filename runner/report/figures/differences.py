@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from runner.report.analysis import Analysis
 from runner.report.data import select
-from runner.report.figures.drawing import handles, panels_figure
+from runner.report.figures.drawing import draw_bands, handles, panels_figure
 from runner.report.figures.styles import UNDEFENDED, Style, styles
 from runner.report.naming import in_order
 
@@ -53,12 +53,14 @@ def _figure(
 def _draw(axis: Axes, rows: pd.DataFrame, looks: Mapping[str, Style]) -> None:
     """Lines for the means, bands for the paired intervals; wide bands of few seeds run off the axis."""
     axis.axhline(0.0, color=UNDEFENDED, linewidth=1.2)
-    for name in in_order(rows["series"]):
+    names, bands = in_order(rows["series"]), []
+    for name in names:
         curve, look = rows[rows["series"] == name].sort_values("epsilon"), looks[name]
         shared = {"color": look.color, "linestyle": look.linestyle, "linewidth": 1.2 if look.dense else 1.6}
         axis.plot(curve["epsilon"], curve["mean"], marker=look.marker, markersize=0 if look.dense else 4, **shared)
-        alpha = 0.06 if look.dense else 0.15
-        axis.fill_between(curve["epsilon"], curve["low"], curve["high"], color=look.color, alpha=alpha, lw=0)
+        bands.append(curve[["epsilon", "low", "high"]].to_numpy().T)
+    dense = any(looks[name].dense for name in names)
+    draw_bands(axis, bands, [looks[name].color for name in names], alpha=0.06 if dense else 0.15)
     low, high = min(0.0, rows["mean"].min()), max(0.0, rows["mean"].max())
     room = 0.6 * max(high - low, 1e-3)
     axis.set_ylim(max(low - room, min(low, rows["low"].min())), min(high + room, max(high, rows["high"].max())))

@@ -1,4 +1,4 @@
-"""What the figures share: axes, points with intervals, one legend, and the bytes of PNG and SVG. No pyplot, no global state."""
+"""What the figures share: axes, points with intervals, one legend, and the bytes of SVG. No pyplot, no global state."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -18,7 +20,6 @@ from runner.report.naming import setting_title
 
 WIDTH = 10.0
 """Inches; the page shows it at about 1100 pixels."""
-DPI = 150
 MAX_COLUMNS = 3
 
 
@@ -69,6 +70,16 @@ def draw_points(
     axis.plot(mean, places, marker, color=color, markersize=4.5, mec="white", mew=0.5, linestyle="")
 
 
+def draw_bands(axis: Axes, bands: Sequence[np.ndarray], colors: Sequence[str], alpha: float) -> None:
+    """Shaded intervals, each given as (3, N) values x, low and high, as one artist; points without an interval are left out."""
+    outlines = []
+    for x, low, high in bands:
+        known = np.isfinite(low) & np.isfinite(high)
+        up, down = np.stack([x, low])[:, known], np.stack([x, high])[:, known]
+        outlines.append(np.concatenate([up, down[:, ::-1]], axis=1).T)
+    axis.add_collection(PolyCollection(outlines, facecolors=colors, alpha=alpha, linewidths=0), autolim=True)
+
+
 def say_undefined(axis: Axes) -> None:
     """Write into axes without points why there are none."""
     axis.text(0.5, 0.5, "undefined", transform=axis.transAxes, ha="center", va="center", color="#888888")
@@ -92,19 +103,26 @@ def handles(names: Sequence[str], looks: Mapping[str, Style], points: bool = Fal
     return [_handle(name, looks[name], points) for name in names]
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as PNG. Its layout is fixed afterwards, so that saving it as SVG need not compute it again."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
-    figure.set_layout_engine("none")
-    return buffer.getvalue()
-
-
 def svg(figure: Figure) -> bytes:
-    """The figure as SVG; the same numbers give the same bytes."""
+    """The figure as SVG; the same numbers give the same bytes. It is drawn once; `savefig` draws twice to lay it out."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
+    canvas: Any = FigureCanvasSVG(figure)
+    canvas.print_svg(buffer, metadata={"Date": None})
     return buffer.getvalue()
+
+
+def label_edges(axes: Sequence[Axes], columns: int) -> None:
+    """Numbers at the left and bottom axes alone, where a row or a column of axes has the same limits."""
+    rows = [axes[start : start + columns] for start in range(0, len(axes), columns)]
+    for row in rows:
+        if len({axis.get_ylim() for axis in row}) == 1:
+            for axis in row[1:]:
+                axis.tick_params(axis="y", labelleft=False)
+    for place in range(columns):
+        column = [row[place] for row in rows if place < len(row)]
+        if len({axis.get_xlim() for axis in column}) == 1:
+            for axis in column[:-1]:
+                axis.tick_params(axis="x", labelbottom=False)
 
 
 def _width(columns: int) -> float:

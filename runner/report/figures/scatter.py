@@ -51,10 +51,11 @@ def draw_scatter(axis: Axes, rows: pd.DataFrame, key: str, direction: str, looks
     """One point per defense with both intervals over seeds, and the Pareto front."""
     x, y = 100.0 * rows["test_accuracy"].to_numpy(), rows[key].to_numpy()
     xerr, yerr = 100.0 * _half_widths(rows, "test_accuracy"), _half_widths(rows, key)
+    colors = [looks[name].color for name in rows["series"]]
+    axis.hlines(y, x - xerr, x + xerr, colors=colors, linewidth=0.9, alpha=0.45, zorder=2)
+    axis.vlines(x, y - yerr, y + yerr, colors=colors, linewidth=0.9, alpha=0.45, zorder=2)
     for index, name in enumerate(rows["series"]):
         look = looks[name]
-        bars = {"xerr": xerr[index], "yerr": yerr[index], "elinewidth": 0.9, "capsize": 2, "alpha": 0.45}
-        axis.errorbar(x[index], y[index], fmt="none", ecolor=look.color, zorder=2, **bars)
         axis.plot(x[index], y[index], look.marker, color=look.color, markersize=8, mec="white", zorder=3)
     front = pareto(x, y, direction)
     axis.plot(x[front], y[front], color="#999999", linewidth=1.0, linestyle="--", zorder=1)

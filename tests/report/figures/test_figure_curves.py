@@ -34,11 +34,17 @@ def test_curves_are_the_means_against_epsilon(curves: Figure) -> None:
     assert curves.axes[0].get_ylabel() == "topk intersection ↑"
     assert curves.axes[-1].get_xlabel() == "ε (l2, images in [0, 1])"
     assert curves.axes[0].get_ylim() == curves.axes[1].get_ylim()
-    bands = curves.axes[0].collections
-    assert len(bands) == 4
-    low, high = bands[0].get_paths()[0].vertices[:, 1].min(), bands[0].get_paths()[0].vertices[:, 1].max()
+    (bands,) = curves.axes[0].collections
+    assert len(bands.get_paths()) == 4
+    low, high = bands.get_paths()[0].vertices[:, 1].min(), bands.get_paths()[0].vertices[:, 1].max()
     assert low == pytest.approx(0.6 - math.tan(0.475 * math.pi) * 0.005)
     assert high == pytest.approx(1.0)
+
+
+def test_numbers_stand_at_the_edges_where_axes_have_the_same_limits(curves: Figure) -> None:
+    shown = [axis.yaxis.get_tick_params()["labelleft"] for axis in curves.axes]
+    assert shown == [True, False] * 5
+    assert [axis.xaxis.get_tick_params()["labelbottom"] for axis in curves.axes] == [False] * 8 + [True] * 2
 
 
 def test_the_noise_floor_is_marked_for_stochastic_maps_only(curves: Figure) -> None:
@@ -54,7 +60,7 @@ def test_the_attack_without_budget_stands_beyond_the_axis(store: Store) -> None:
     (figure,) = curve_figures(analysis_of(store)).values()
     axis = figure.axes[0]
     assert len(axis.lines[0].get_xdata()) == 3
-    assert [text.get_text() for text in axis.get_xticklabels()][-1] == "∞"
+    assert [text.get_text() for text in figure.axes[-1].get_xticklabels()][-1] == "∞"
     assert axis.containers[0].lines[0].get_xdata() == pytest.approx([1.12])
 
 

@@ -44,7 +44,9 @@ def test_scatter_shows_area_against_accuracy_with_both_intervals(quickstart_anal
     half = math.tan(0.475 * math.pi) * 0.0025
     assert axis.get_ylim()[0] < 0.8 - half
     assert axis.get_ylim()[1] > 0.9 + half
-    assert len(axis.containers) == 4
+    across, upright = axis.collections
+    assert across.get_segments()[0][:, 1].tolist() == pytest.approx([0.8, 0.8])
+    assert upright.get_segments()[0][:, 1].tolist() == pytest.approx([0.8 - half, 0.8 + half])
 
 
 def test_the_ranking_lists_defenses_by_robustness_with_the_undefended_band(quickstart_analysis: Analysis) -> None:

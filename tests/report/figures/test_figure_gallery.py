@@ -24,6 +24,7 @@ from runner.report.figures.gallery import (
     rgb,
     tiles,
 )
+from runner.report.figures.page_galleries import strip
 
 
 def make_gallery(change: float = 0.04, channels: int = 1) -> Gallery:
@@ -94,3 +95,12 @@ def test_classes_are_named_where_a_name_says_more_than_the_number() -> None:
     example = {"role": "best", "example_id": 2, "value": 1.0, "label": 3, "prediction": 5}
     named = {**example, "label_name": "cat", "prediction_name": "5"}
     assert caption(named, "spearman", None).endswith("label 3 (cat), predicted 5")
+
+
+def test_the_page_has_the_tiles_pixel_by_pixel() -> None:
+    gallery = make_gallery()
+    found = strip(gallery, 0)
+    assert found.shape == (2, 5 * 2 + 4, 3)
+    for place, tile in enumerate(tiles(gallery, 0, magnification(gallery))):
+        assert found[:, 3 * place : 3 * place + 2].tolist() == np.rint(255 * tile).tolist()
+    assert (found[:, 2::3] == 255).all(), "gaps"

@@ -1,0 +1,1 @@
+"""What peers do, in our words: loops that no package offers."""
