@@ -41,7 +41,8 @@ def build(node: DictConfig | Mapping[str, Any], key: str, **extra: Any) -> Any:
             raise ConfigError(f"{place}: cannot be read ({cause})") from error
         if isinstance(cause, StoreError | NotFiniteError):
             raise cause from None
-        if isinstance(cause, ValueError | ArithmeticError | LookupError):
+        own = str(container.get("_target_")).startswith("runner.")  # what other code raises is told by who calls it
+        if own and isinstance(cause, ValueError | ArithmeticError | LookupError):
             told = (str(cause).strip().splitlines() or [""])[0]
             raise ConfigError(f"{key}: its values cannot be used ({type(cause).__name__}: {told})") from error
         raise

@@ -26,7 +26,7 @@ def locate(path: str, key: str) -> Any:
     except Exception as error:
         lines = [line for line in str(error).splitlines() if not line.startswith("Are you sure")]
         raise ConfigError(f"{key}={path}: cannot be imported ({' '.join(lines)})") from error
-    require(callable(found), key, path, f"a class or function, not a {type(found).__name__}")
+    require(callable(found), key, path, f"a class or a function, not of type {type(found).__name__}")
     return found
 
 

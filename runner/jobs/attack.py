@@ -68,8 +68,8 @@ def _attack(run: Run, folder: Folder, tracker: Tracker) -> dict[str, Any]:
     _search(setup, chunks)
     rows = rows_of(setup, chunks)
     content = content_of(setup, chunks, rows)
-    _write(setup, chunks, rows, folder, tracker)
-    _track_convergence(content, tracker)
+    _write(setup, chunks, rows, folder)
+    _track(setup, rows, content.get("convergence", {}), folder, tracker)
     flags |= content.get("flags", {})
     return {**content, "flags": flags, **{key: trained.get(key) for key in FROM_TRAINING}}
 
@@ -137,31 +137,25 @@ def _fit(setup: Setup, folder: Folder) -> Fit:
     return Fit(begun["chunk"], begun.get("images"))
 
 
-def _write(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame, folder: Folder, tracker: Tracker) -> None:
+def _write(setup: Setup, chunks: Sequence[Chunk], rows: pd.DataFrame, folder: Folder) -> None:
     files.write_frame(folder.path / "rows.parquet", rows)
     if setup.keeps_images:
         files.write_tensors(folder.path / IMAGES, images_of(setup, chunks))
     write_gallery(setup, chunks, rows, folder.path / "gallery.safetensors")
-    picture = draw_gallery(setup, folder.path / "gallery.safetensors")
-    _track(setup, rows, folder, tracker)
-    tracker.image("gallery", picture, "worst, median and best example at the largest budget")
 
 
-def _track(setup: Setup, rows: pd.DataFrame, folder: Folder, tracker: Tracker) -> None:
+def _track(setup: Setup, rows: pd.DataFrame, convergence: Mapping[str, Any], folder: Folder, tracker: Tracker) -> None:
     for epsilon, part in rows.groupby("epsilon"):
         values = {f"metric/{name}": float(part[name].mean()) for name in setup.metrics}
         values |= {f"undefined/{name}": float(part[name].isna().sum()) for name in setup.metrics}
         values["attack/unharmed"] = float(part.perturbation_norm.eq(0).mean())
         values["attack/label_preserved"] = float(part.label_preserved.mean())
+        if (near := convergence.get("budgets", {}).get(f"{float(str(epsilon)):g}")) is not None:
+            values["attack/gain_of_last_doubling"] = near["gain"]
         tracker.log(values, step_name="epsilon", step=float(str(epsilon)))
+    if convergence:
+        tracker.summary({"gain_of_last_doubling": convergence["gain"]})
     tracker.table("rows", rows)
     tracker.artifact("rows", "rows", [folder.path / "rows.parquet", folder.path / "config.yaml"], {})
-
-
-def _track_convergence(content: Mapping[str, Any], tracker: Tracker) -> None:
-    """How near the search is to its end, at each budget and at the worst one."""
-    if "convergence" not in content:
-        return
-    for epsilon, budget in content["convergence"]["budgets"].items():
-        tracker.log({"attack/gain_of_last_doubling": budget["gain"]}, step_name="epsilon", step=float(epsilon))
-    tracker.summary({"gain_of_last_doubling": content["convergence"]["gain"]})
+    picture = draw_gallery(setup, folder.path / "gallery.safetensors")
+    tracker.image("gallery", picture, "worst, median and best example at the largest budget")

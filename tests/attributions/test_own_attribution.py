@@ -116,7 +116,10 @@ MUST = r"must be a function \(model, images, targets\) or \(model, images, targe
     ("override", "message"),
     [
         ("target=nope.nope", r"attribution\.target=nope\.nope: cannot be imported"),
-        ("target=their_maps.number", r"attribution\.target=their_maps\.number: must be a class or function, not a int"),
+        (
+            "target=their_maps.number",
+            r"attribution\.target=their_maps\.number: must be a class or a function, not of type int",
+        ),
         ("target=their_maps.two", rf"attribution\.target=their_maps\.two: {MUST}, not one of \(model, images\)$"),
         ("target=their_maps.five", rf"attribution\.target=their_maps\.five: {MUST}, not one of \(model, .*, other\)$"),
         ("target=their_maps.named", rf"attribution\.target=their_maps\.named: {MUST}, not one of \(.*needed\)$"),

@@ -15,7 +15,15 @@ from runner.report.load import load
 from runner.runs.run import Run
 
 SMALL = (
-    *("job=attack", "dataset=digits", "dataset.train_size=100", "dataset.test_size=40", "examples=4", "tracking=none"),
+    *(
+        "job=attack",
+        "attack=topk",
+        "dataset=digits",
+        "dataset.train_size=100",
+        "dataset.test_size=40",
+        "examples=4",
+        "tracking=none",
+    ),
     *("attack.steps=2", "epsilon.stop=0.2", "epsilon.step=0.2", "device=cpu"),
 )
 VIT = (

@@ -11,7 +11,7 @@ from runner.store.folder import Folder
 
 SUITE = ("attack=suite", "attack.restarts=1", "attack.members.query.queries=5", "attack.members.random.draws=5")
 MEMBERS = {
-    **dict.fromkeys(("topk", "topk_sharp", "cosine", "mass_center", "manipulate"), "gradient"),
+    **dict.fromkeys(("topk", "topk_overlap", "cosine", "mass_center", "manipulate"), "gradient"),
     **dict.fromkeys(("from_saliency", "from_integrated_gradients", "from_smoothgrad"), "transfer"),
     **{"query": "query", "random": "random"},
 }

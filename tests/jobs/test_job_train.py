@@ -137,7 +137,7 @@ def test_a_failure_is_recorded_and_tried_again(compose, monkeypatch) -> None:
 
 
 def test_a_diverging_training_fails_with_its_reason(compose) -> None:
-    config = compose("job=train", "training.optimizer=sgd", "training.learning_rate=1e30")
+    config = compose("job=train", "training.optimizer=sgd", "training.learning_rate=1e12")
     with pytest.raises(DivergedError, match="loss is nan at"):
         do(config)
     result = Folder(train_run(config).folder).result()

@@ -1,6 +1,5 @@
 """Transfer end to end: the source is made first, its images are re-scored, and result.json says where they are from."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +227,7 @@ def test_a_file_of_other_examples_is_refused(attacked) -> None:
     (attack_run(config).folder / "result.json").unlink()
     with pytest.raises(StoreError, match="holds other examples"):
         do(config)
-    assert json.loads((attack_run(config).folder / "result.json").read_text())["status"] == "failed"
+    assert not (attack_run(config).folder / "result.json").exists()  # the store is at fault, not the run
 
 
 @pytest.mark.parametrize(

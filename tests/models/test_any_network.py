@@ -100,7 +100,10 @@ def test_a_class_or_a_function_in_the_working_directory_is_a_network(package, tm
     [
         (["model.target=nope.Nope"], r"model\.target=nope\.Nope: cannot be imported \(.*No module named 'nope'"),
         (["model.target=their_nets.Gone"], r"model\.target=their_nets\.Gone: cannot be imported"),
-        (["model.target=their_nets.number"], r"model\.target=their_nets\.number: must be a class or a function"),
+        (
+            ["model.target=their_nets.number"],
+            r"model\.target=their_nets\.number: must be a class or a function, not of type int",
+        ),
         (
             ["model.target=their_nets.three"],
             r"model\.target=their_nets\.three: must be one that returns a torch.nn.Mod",
