@@ -22,13 +22,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 setup: $(INSTALLED)  ## create .venv with the pinned versions
 
-run: setup  ## run the quickstart sweep (under 3 minutes on 2 cores) and print the path of its page
+run: setup  ## run the quickstart sweep (under 5 minutes on 2 cores) and print the path of its page
 	$(BIN)/python run.py -m +sweeps=quickstart
 
 sync: setup  ## upload the offline W&B runs of outputs/, one by one
 	$(BIN)/python -m runner.sync
 
-test: setup  ## run the tests in WORKERS processes (about 12 minutes with 2)
+test: setup  ## run the tests in WORKERS processes (about 13 minutes with 2)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-all: setup  ## run the slow tests too (root, a C compiler)
