@@ -85,7 +85,7 @@ def test_quickstart() -> None:
     assert {value["attribution"] for value in values} == {"saliency", "input_x_gradient"}
     assert len(batch) == len(seeds) * len(defenses) * 2
     config = composed(*base)
-    assert (config.dataset.name, config.attack.name, config.epsilon.norm) == ("mnist5k", "topk", "l2")
+    assert (config.dataset.name, config.attack.name, config.epsilon.norm) == ("mnist5k", "topk_overlap", "l2")
     assert parts_of(resolved(config)).grid.epsilons()[:4] == (0.0, 0.1, 0.2, 0.3)
 
 
