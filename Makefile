@@ -49,7 +49,7 @@ $(BENCH_INSTALLED): pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
 	touch $@
 
-bench: $(BENCH_INSTALLED)  ## measure speed against peers (under 40 minutes; CASE=topk_saliency: one case; NETWORK=resnet20); benchmarks/README.md
+bench: $(BENCH_INSTALLED)  ## measure speed against peers (long; CASE=topk_saliency: one case; NETWORK=resnet20); benchmarks/README.md
 	$(BENCH_VENV)/bin/python -m benchmarks run $(CASE) --network $(NETWORK)
 
 bench-check: $(BENCH_INSTALLED)  ## measure again and fail if a figure is worse than in the last file of this machine

@@ -162,10 +162,8 @@ def _searched(setup: Setup, size: int, labelled: bool) -> AttackResult:
     flags = as_data(gradient_flags(setup.attack, chunks[0].problem, max(setup.epsilons), setup.norm))
     title = f"{setup.columns['attack']} on {setup.columns['attribution']}"
     with progress(title, len(chunks) * len(setup.epsilons)) as advance:
-        done = 0
-        for _, epsilon in moves(chunks):
-            if (count := sum(len(chunk.steps) for chunk in chunks)) > done:
-                done = count
+        for _, epsilon, new in moves(chunks):
+            if new:
                 advance(f"epsilon {epsilon:g}")
     rows = rows_of(setup, chunks)
     flags |= content_of(setup, chunks, rows).get("flags", {})

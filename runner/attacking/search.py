@@ -8,8 +8,10 @@ from runner.attacking.chunk import Chunk
 from runner.attacking.convergence import SEARCHES, converged
 
 
-def moves(chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, float]]:
-    """Search what is left, and yield each chunk that was moved on, with its budget; a caller may save it and stop in between.
+def moves(chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, float, bool]]:
+    """Search what is left, and yield each chunk that was moved on, its budget, and whether that is a new one for the chunk.
+
+    A caller may save the chunk and stop in between.
 
     All chunks reach a budget before the next one begins: with `attack.converge` it is searched again, twice as long as so far,
     while another doubling promises more for all examples together. So the rows do not depend on the size of the chunks.
@@ -18,11 +20,11 @@ def moves(chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, float]]:
         for chunk in chunks:
             if len(chunk.steps) == place:
                 chunk.step(epsilon)
-                yield chunk, epsilon
+                yield chunk, epsilon, True
         while again := _to_go_on(chunks, place):
             for chunk in again:
                 chunk.go_on(epsilon)
-                yield chunk, epsilon
+                yield chunk, epsilon, False
 
 
 def _to_go_on(chunks: Sequence[Chunk], place: int) -> list[Chunk]:

@@ -97,13 +97,10 @@ def _search(setup: Setup, chunks: Sequence[Chunk]) -> None:
     title = f"{columns['attack']} on {columns['attribution']}, {columns['defense']}"
     signals.check()
     with progress(title, len(chunks) * len(setup.epsilons), done) as advance:
-        for chunk, epsilon in moves(chunks):
+        for chunk, epsilon, new in moves(chunks):
             chunk.save()
             save_effort(_share(chunks))
-            if (
-                count := sum(len(each.steps) for each in chunks)
-            ) > done:  # a budget that is searched again is no new step
-                done = count
+            if new:
                 advance(_found(chunk, epsilon))
             signals.check()
 
